@@ -164,7 +164,7 @@ def normalise_outputs(notebook: nbformat.NotebookNode, path: Path) -> None:
         for output in cell.outputs:
             if output.output_type == "stream":
                 if output.name == "stderr":
-                    said = output.text.strip().splitlines()[-1]
+                    said = output.text.strip().splitlines()[0]
                     raise NotebookError(f"{_place(path, notebook, index)} warns: {said}")
                 if outputs and outputs[-1].output_type == "stream":
                     outputs[-1].text += output.text  # the split between two prints is an accident
