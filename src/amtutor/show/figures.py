@@ -1,0 +1,397 @@
+"""Still pictures: image grids, energy traces, landscapes, measured against theory."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .._check import count, positive
+from . import style
+from .style import ENERGY_CMAP, PALETTE, WIDTH
+
+
+def array(name: str, x: Any) -> np.ndarray:
+    """Return a tensor, array or nested list as a float64 array."""
+    try:
+        if isinstance(x, (list, tuple)):
+            x = np.stack([array(name, row) for row in x]) if x else np.empty(0)
+        if isinstance(x, torch.Tensor):
+            x = x.detach().cpu().numpy()
+        return np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected an array of numbers ({error})") from None
+
+
+def figure(
+    columns: int = 1, *, rows: int = 1, width: float = WIDTH, height: float | None = None
+) -> tuple[Figure, Any]:
+    """Return a figure of the book's width and its axes: one, a row, or a grid of them."""
+    count("columns", columns)
+    count("rows", rows)
+    fig = style.new_figure(width, height or rows * min(3.6, 0.9 + 0.75 * width / columns))
+    return fig, fig.subplots(rows, columns)
+
+
+def _axes(ax: Axes | None, width: float = WIDTH, height: float = 3.4) -> Axes:
+    """Return the axes to draw on, made fresh where none was given."""
+    return style.new_figure(width, height).subplots() if ax is None else ax
+
+
+# --- images ---------------------------------------------------------------------------------
+
+
+def as_grid(name: str, images: Any, shape: Sequence[int] | None) -> np.ndarray:
+    """Return images as (n, H, W), (rows, n, H, W), or the same with 3 colours last.
+
+    ``shape`` is (H, W) or (3, H, W); the last dimension, or the last ones, must match it.
+    """
+    x = array(name, images)
+    if shape is not None:
+        shape = tuple(shape)
+        if x.shape[-1:] == (int(np.prod(shape)),):
+            x = x.reshape(*x.shape[:-1], *shape)
+        if x.shape[-len(shape) :] != shape:
+            raise ValueError(
+                f"{name}: got shape {x.shape}, expected (..., {int(np.prod(shape))}) "
+                f"or (..., {', '.join(map(str, shape))}) for shape={shape}"
+            )
+        if len(shape) == 3 and shape[0] == 3:
+            x = np.moveaxis(x, -3, -1)
+    tail = 3 if x.ndim > 3 and x.shape[-1] == 3 else 2
+    if x.ndim == tail:
+        x = x[None]
+    if x.ndim not in (tail + 1, tail + 2) or 0 in x.shape:
+        raise ValueError(
+            f"{name}: got shape {x.shape}, expected (n, H, W) or (rows, n, H, W); "
+            "say shape=(H, W) for flat images"
+        )
+    return x
+
+
+def image_grid(
+    images: Any,
+    *,
+    shape: Sequence[int] | None = None,
+    titles: Sequence | None = None,
+    columns: int | None = None,
+    row_titles: Sequence[str] | None = None,
+    cmap: Any = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    scale: float = 1.0,
+) -> Figure:
+    """Show images side by side: high values are ink, low values paper, nothing smoothed.
+
+    Args:
+        images: (n, D) or (rows, n, D) with ``shape``; or (n, H, W), (rows, n, H, W).
+        shape: (H, W) of a grey image, (3, H, W) of a colour one.
+        titles: one per image; for (rows, n, ...) one per column, or a list per row.
+        columns: images in a row where ``images`` has no rows; by default at most 8.
+        row_titles: one per row, written to its left.
+        vmin, vmax: the values of paper and of ink; by default the range of all images.
+        scale: size of an image; 1.0 is 0.85 inch, less where the page is full.
+
+    Raises:
+        ValueError: if shapes or the number of titles do not fit.
+    """
+    x = as_grid("images", images, shape)
+    colour = x.shape[-1] == 3 and x.ndim > 3
+    gridded = x.ndim == (5 if colour else 4)
+    if not gridded:
+        columns = min(len(x), 8) if columns is None else count("columns", columns)
+        cells = [list(x[i : i + columns]) for i in range(0, len(x), columns)]
+    else:
+        cells = [list(row) for row in x]
+    texts = _titles(titles, cells, gridded)
+    if row_titles is not None and len(row_titles) != len(cells):
+        raise ValueError(f"row_titles: got {len(row_titles)}, expected {len(cells)}, one per row")
+    if colour:
+        cells = [[np.clip(i / (255 if x.max() > 1 else 1), 0, 1) for i in row] for row in cells]
+    low, high = (np.nanmin(x) if vmin is None else vmin), (np.nanmax(x) if vmax is None else vmax)
+    look = {"cmap": cmap or style.ink_on_paper(), "vmin": low, "vmax": high}
+    return _draw_grid(cells, texts, row_titles, look, 0.85 * positive("scale", scale))
+
+
+def _titles(titles: Sequence | None, cells: list[list], gridded: bool) -> list[list[str]]:
+    """Return one title per cell, "" where there is none."""
+    blank = [[""] * len(row) for row in cells]
+    if titles is None:
+        return blank
+    wanted = len(cells[0]) if gridded else sum(map(len, cells))
+    nested = gridded and all(not isinstance(t, str) for t in titles)
+    if nested and [len(t) for t in titles] == [len(row) for row in cells]:
+        return [list(map(str, row)) for row in titles]
+    if nested or len(titles) != wanted:
+        raise ValueError(f"titles: got {len(titles)}, expected {wanted}, one per image or column")
+    words = iter(titles)
+    if gridded:
+        return [list(map(str, titles)), *blank[1:]]
+    return [[str(next(words)) for _ in row] for row in cells]
+
+
+def _draw_grid(cells, texts, row_titles, look, size: float) -> Figure:
+    """Draw the cells; every image keeps its aspect and a hairline frame."""
+    rows, columns = len(cells), max(map(len, cells))
+    margin = 0.0 if row_titles is None else 0.085 * max(len(t) for t in row_titles) + 0.1
+    size = min(size, (WIDTH - margin) / columns - 0.08)
+    height, width = cells[0][0].shape[:2]
+    per_row = size * height / width + 0.08
+    room = [max((_wrap(t, size).count("\n") + 1) * 0.19 if t else 0 for t in r) for r in texts]
+    fig = style.new_figure(margin + columns * (size + 0.08), rows * per_row + sum(room))
+    fig.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0, hspace=0)
+    axes = fig.subplots(rows, columns, squeeze=False)
+    for i, row in enumerate(axes):
+        for j, ax in enumerate(row):
+            if j >= len(cells[i]):
+                ax.set_axis_off()
+                continue
+            ax.imshow(cells[i][j], **look)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(visible=True, color=PALETTE["grid"], linewidth=0.8)
+            if texts[i][j]:
+                ax.set_title(_wrap(texts[i][j], size), fontsize=10, loc="center", pad=4)
+        if row_titles is not None:
+            row[0].set_ylabel(row_titles[i], rotation=0, ha="right", va="center", fontsize=10.5)
+    return fig
+
+
+def _wrap(text: str, inches: float) -> str:
+    """Break a title into lines that fit above an image."""
+    return "\n".join(
+        textwrap.fill(line, max(6, int(inches / 0.083)), break_long_words=False)
+        for line in text.split("\n")
+    )
+
+
+# --- energies -------------------------------------------------------------------------------
+
+
+def energy_trace(
+    energies: Any, *, ax: Axes | None = None, labels: Sequence[str] | None = None
+) -> Axes:
+    """Draw energy against the step of a descent.
+
+    Args:
+        energies: (T + 1,) for one descent or (T + 1, queries), as ``trajectory.energies``.
+        labels: one per query.
+
+    Raises:
+        ValueError: if there is no step to draw or the number of labels does not fit.
+    """
+    e = array("energies", energies)
+    if e.ndim not in (1, 2) or 0 in e.shape:
+        raise ValueError(f"energies: got shape {e.shape}, expected (steps,) or (steps, queries)")
+    e = e.reshape(len(e), -1)
+    if labels is not None and len(labels) != e.shape[1]:
+        raise ValueError(f"labels: got {len(labels)}, expected {e.shape[1]}, one per query")
+    ax = _axes(ax)
+    colours = [PALETTE["energy"]] * e.shape[1] if labels is None else style.shades(e.shape[1])
+    for k, colour in enumerate(colours):
+        ax.plot(e[:, k], color=colour, alpha=1 if labels or e.shape[1] < 4 else 0.6,
+                label=None if labels is None else labels[k])
+        ax.plot(len(e) - 1, e[-1, k], "o", color=colour, markersize=5)
+    ax.set(xlabel="step", ylabel="energy")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if labels is not None:
+        ax.legend()
+    return ax
+
+
+def _evaluate(energy: Callable, points: np.ndarray) -> np.ndarray:
+    """Return ``energy`` at (N, d) points as N numbers; +inf becomes NaN."""
+    with torch.no_grad():
+        values = energy(torch.as_tensor(points, dtype=torch.get_default_dtype()))
+    values = array("energy", values)
+    if values.size != len(points):
+        raise ValueError(
+            f"energy: returned shape {values.shape} for points of shape {points.shape}, "
+            f"expected ({len(points)},)"
+        )
+    return np.where(np.isfinite(values), values, np.nan).reshape(-1)
+
+
+def _bounds(bounds: Sequence, dims: int) -> list[tuple[float, float]]:
+    """Return a (low, high) for each dimension."""
+    flat = array("bounds", bounds).reshape(-1).tolist()
+    pairs = list(zip(flat[::2], flat[1::2], strict=False))
+    if len(flat) not in (2, 2 * dims) or any(not low < high for low, high in pairs):
+        kinds = "(low, high)" + (" or (left, right, bottom, top)" if dims == 2 else "")
+        raise ValueError(f"bounds = {bounds!r}: expected {kinds}, low < high")
+    return pairs * (dims // len(pairs))
+
+
+def landscape(
+    energy: Callable,
+    *,
+    bounds: Sequence,
+    resolution: int = 200,
+    ax: Axes | None = None,
+    memories: Any = None,
+    paths: Any = None,
+    levels: int | Sequence[float] = 14,
+    colourbar: bool = True,
+) -> Axes:
+    """Draw an energy over the plane: deep blue is low, pale is high, blank is infinite.
+
+    Args:
+        energy: maps points (N, 2) to energies (N,).
+        bounds: (low, high) for both axes or (left, right, bottom, top).
+        memories: (K, 2), drawn as blue discs.
+        paths: one descent (T, 2) or several (T, queries, 2), as ``trajectory.states``; each
+            starts at an orange disc.
+        levels: number of contours, or their energies.
+
+    Raises:
+        ValueError: if the energy does not give one value per point, or is nowhere finite.
+    """
+    (left, right), (bottom, top) = _bounds(bounds, 2)
+    n = count("resolution", resolution, least=2)
+    u, v = np.meshgrid(np.linspace(left, right, n), np.linspace(bottom, top, n))
+    z = _evaluate(energy, np.stack([u.ravel(), v.ravel()], axis=1)).reshape(n, n)
+    if not np.isfinite(z).any():
+        raise ValueError("energy: not finite anywhere within bounds, expected some finite values")
+    ax = _axes(ax, 5.2, 4.4)
+    levels = MaxNLocator(levels).tick_values(np.nanmin(z), np.nanmax(z)) \
+        if isinstance(levels, int) else np.asarray(levels)
+    filled = ax.contourf(u, v, z, levels=levels, cmap=ENERGY_CMAP, extend="both")
+    ax.contour(u, v, z, levels=levels, colors=PALETTE["ink"], linewidths=0.5, alpha=0.35)
+    ax.set(aspect="equal", xlim=(left, right), ylim=(bottom, top))
+    if colourbar:
+        bar = ax.figure.colorbar(filled, ax=ax, label="energy", shrink=0.8, aspect=24)
+        bar.outline.set_visible(False)
+        bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+    for path in _paths(paths):
+        _draw_path(ax, path)
+    if memories is not None:
+        xi = array("memories", memories).reshape(-1, 2)
+        ax.plot(*xi.T, "o", color=PALETTE["memory"], markersize=9, markeredgecolor="white",
+                markeredgewidth=1.5, linestyle="none", label="memory", zorder=5)
+    return ax
+
+
+def _paths(paths: Any) -> list[np.ndarray]:
+    """Return a list of (T, 2) descents."""
+    if paths is None:
+        return []
+    if isinstance(paths, (list, tuple)):
+        return [p for path in paths for p in _paths(path)]
+    x = array("paths", paths)
+    if x.ndim not in (2, 3) or x.shape[-1] != 2:
+        raise ValueError(f"paths: got shape {x.shape}, expected (T, 2) or (T, queries, 2)")
+    return list(np.moveaxis(x.reshape(len(x), -1, 2), 1, 0))
+
+
+def _draw_path(ax: Axes, path: np.ndarray) -> None:
+    """Draw one descent from its orange start."""
+    halo = [patheffects.Stroke(linewidth=4.5, foreground="white"), patheffects.Normal()]
+    ax.plot(*path.T, color=PALETTE["trajectory"], path_effects=halo, zorder=3)
+    ax.plot(*path[-1], "o", color=PALETTE["trajectory"], markersize=6, markeredgecolor="white",
+            zorder=4)
+    ax.plot(*path[0], "o", color=PALETTE["query"], markersize=8, markeredgecolor="white",
+            markeredgewidth=1.5, zorder=4)
+
+
+def landscape_1d(
+    energy: Callable,
+    *,
+    bounds: Sequence,
+    resolution: int = 400,
+    ax: Axes | None = None,
+    memories: Any = None,
+    balls: Any = None,
+    paths: Any = None,
+    label: str | None = None,
+) -> Axes:
+    """Draw an energy over a line, with balls that sit on it.
+
+    Args:
+        energy: maps points (N, 1) to energies (N,).
+        bounds: (low, high).
+        memories: positions marked on the axis.
+        balls: positions of balls on the curve.
+        paths: (T,) or (T, queries): each a ball rolling from its orange start.
+
+    Raises:
+        ValueError: if the energy does not give one value per point.
+    """
+    ((low, high),) = _bounds(bounds, 1)
+    x = np.linspace(low, high, count("resolution", resolution, least=2))
+    e = _evaluate(energy, x[:, None])
+    ax = _axes(ax)
+    ax.plot(x, e, color=PALETTE["energy"], label=label)
+    ax.set(xlim=(low, high), ylabel="energy", xlabel="state")
+
+    def sit(at: np.ndarray, colour: str, **look: Any) -> None:
+        ax.plot(at, _evaluate(energy, at[:, None]), "o", color=colour,
+                markeredgecolor=PALETTE["paper"], **look)
+
+    if paths is not None:
+        for path in array("paths", paths).reshape(len(paths), -1).T:
+            sit(path[1:], PALETTE["trajectory"], markersize=7, alpha=0.8)
+            sit(path[:1], PALETTE["query"], markersize=12, zorder=4)
+    if balls is not None:
+        sit(array("balls", balls).reshape(-1), PALETTE["query"], markersize=12, zorder=4)
+    if memories is not None:
+        at = array("memories", memories).reshape(-1)
+        ax.plot(at, np.full(at.shape, 0.02), "^", color=PALETTE["memory"], markersize=9,
+                transform=ax.get_xaxis_transform(), clip_on=False)
+    return ax
+
+
+# --- measured against theory ----------------------------------------------------------------
+
+
+def measured(
+    x: Any, y: Any, *, low: Any = None, high: Any = None, ax: Axes | None = None,
+    label: str | None = None, colour: str | None = None, marker: str = "o",
+) -> Axes:
+    """Draw measured values as dots with their intervals from ``low`` to ``high``.
+
+    Raises:
+        ValueError: if lengths differ or an interval does not hold its value.
+    """
+    ax = _axes(ax)
+    x, y = array("x", x).reshape(-1), array("y", y).reshape(-1)
+    if x.shape != y.shape:
+        raise ValueError(f"y: got {y.size} values for {x.size} x")
+    bars = None
+    if low is not None or high is not None:
+        lo, hi = (y if v is None else array("interval", v).reshape(-1) for v in (low, high))
+        if lo.shape != y.shape or hi.shape != y.shape or (lo > y).any() or (hi < y).any():
+            raise ValueError("low, high: expected low <= y <= high, one of each per value")
+        bars = np.stack([y - lo, hi - y])
+    colour = PALETTE["ink"] if colour is None else colour
+    ax.errorbar(x, y, yerr=bars, fmt=marker, color=colour, label=label, markersize=5.5,
+                markeredgecolor=PALETTE["paper"], elinewidth=1.6, capsize=0, zorder=3)
+    return ax
+
+
+def theory(
+    x: Any, y: Any, *, ax: Axes | None = None, label: str | None = "theory",
+    colour: str | None = None,
+) -> Axes:
+    """Draw what theory says as a dashed line."""
+    ax = _axes(ax)
+    colour = PALETTE["theory"] if colour is None else colour
+    ax.plot(array("x", x), array("y", y), "--", color=colour, label=label, linewidth=1.6, zorder=2)
+    return ax
+
+
+def interval_band(
+    x: Any, low: Any, high: Any, *, ax: Axes | None = None, label: str | None = None,
+    colour: str | None = None,
+) -> Axes:
+    """Shade the band between ``low`` and ``high``."""
+    ax = _axes(ax)
+    colour = PALETTE["muted"] if colour is None else colour
+    ax.fill_between(array("x", x), array("low", low), array("high", high), color=colour,
+                    alpha=0.22, linewidth=0, label=label, zorder=1)
+    return ax
