@@ -1,0 +1,184 @@
+"""Ways to spoil a picture. Every function takes rows ``(..., D)`` and returns new rows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from amtutor._check import choice, describe, fail, floating, non_negative, positive
+
+PARTS = ("bottom", "top", "left", "right", "centre")
+
+
+def flip_bits(x: Tensor, fraction: float, *, generator: torch.Generator | None = None) -> Tensor:
+    """Flip the sign of exactly ``round(fraction * D)`` entries of every row.
+
+    ``x`` has shape (..., D) and entries in {-1, +1}; ``fraction`` lies in [0, 1]. Which entries
+    flip is drawn anew for each row, without replacement.
+
+    Raises:
+        ValueError: if an entry is not -1 or +1, or ``fraction`` is outside [0, 1].
+
+    >>> flip_bits(torch.ones(3, 10), 0.2).sum(dim=-1).tolist()
+    [6.0, 6.0, 6.0]
+    """
+    _rows(x)
+    _fraction(fraction)
+    if not (x.abs() == 1).all():
+        raise ValueError(f"x: got a {describe(x)} with entries other than -1 and +1")
+    flips = round(fraction * x.shape[-1])
+    if flips == 0:
+        return x.clone()
+    lottery = _draw(torch.rand, x, generator)
+    chosen = lottery.topk(flips, dim=-1).indices
+    return x.scatter(-1, chosen, -x.gather(-1, chosen))
+
+
+def add_noise(x: Tensor, std: float, *, generator: torch.Generator | None = None) -> Tensor:
+    """Add independent Gaussian noise of standard deviation ``std`` >= 0 to every entry."""
+    floating("x", _rows(x))
+    non_negative("std", std)
+    return x + std * _draw(torch.randn, x, generator)
+
+
+def region(shape: tuple[int, ...], *, part: str = "bottom", fraction: float = 0.5) -> Tensor:
+    """Mark a part of a picture: True on ``fraction`` of it, as a flat boolean row of length D.
+
+    ``shape`` is (H, W) or (C, H, W). "bottom" and "top" take ``round(fraction * H)`` rows, "left"
+    and "right" columns likewise, "centre" a rectangle with sides ``round(sqrt(fraction) * side)``.
+
+    >>> region((2, 3), part="left", fraction=1 / 3).tolist()
+    [True, False, False, True, False, False]
+    """
+    channels, height, width = _picture(shape)
+    choice("part", part, PARTS)
+    _fraction(fraction)
+    hidden = torch.zeros(channels, height, width, dtype=torch.bool)
+    rows, columns = round(fraction * height), round(fraction * width)
+    if part == "top":
+        hidden[:, :rows] = True
+    elif part == "bottom":
+        hidden[:, height - rows :] = True
+    elif part == "left":
+        hidden[..., :columns] = True
+    elif part == "right":
+        hidden[..., width - columns :] = True
+    else:
+        rows, columns = (round(math.sqrt(fraction) * side) for side in (height, width))
+        above, before = (height - rows) // 2, (width - columns) // 2
+        hidden[:, above : above + rows, before : before + columns] = True
+    return hidden.flatten()
+
+
+def mask(
+    x: Tensor,
+    shape: tuple[int, ...],
+    *,
+    part: str = "bottom",
+    fraction: float = 0.5,
+    fill: float | None = None,
+) -> Tensor:
+    """Cover a part of every picture (see :func:`region`) with the value ``fill``.
+
+    ``fill=None`` paints paper: -1 if ``x`` has negative entries (spins), 0 if it has none.
+
+    Raises:
+        ValueError: if ``shape`` does not fit D, ``part`` is unknown or ``fraction`` not in [0, 1].
+    """
+    _fits(x, shape)
+    hidden = region(shape, part=part, fraction=fraction).to(x.device)
+    return x.masked_fill(hidden, _paper(x, fill))
+
+
+def blur(x: Tensor, shape: tuple[int, ...], *, sigma: float) -> Tensor:
+    """Smooth every picture with a Gaussian of width ``sigma`` > 0 pixels.
+
+    The edge pixel is repeated outwards, so a constant picture stays what it is. Spins become
+    grey; :func:`amtutor.data.binarise` makes spins of them again.
+    """
+    floating("x", _fits(x, shape))
+    positive("sigma", sigma)
+    channels, height, width = _picture(shape)
+    radius = max(1, math.ceil(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    pictures = x.reshape(-1, 1, height, width)
+    padded = functional.pad(pictures, (radius,) * 4, mode="replicate")
+    smooth = functional.conv2d(padded, kernel.view(1, 1, -1, 1))
+    return functional.conv2d(smooth, kernel.view(1, 1, 1, -1)).reshape(x.shape)
+
+
+def shift(
+    x: Tensor,
+    shape: tuple[int, ...],
+    *,
+    right: int = 0,
+    down: int = 0,
+    fill: float | None = None,
+) -> Tensor:
+    """Move every picture by whole pixels; what enters from outside is ``fill``.
+
+    Negative numbers move left and up. ``fill=None`` is paper, as in :func:`mask`.
+    """
+    _fits(x, shape)
+    channels, height, width = _picture(shape)
+    for name, step in (("right", right), ("down", down)):
+        if isinstance(step, bool) or not hasattr(step, "__index__"):
+            raise fail(name, step, "a whole number of pixels")
+    pictures = x.reshape(*x.shape[:-1], channels, height, width)
+    moved = torch.full_like(pictures, _paper(x, fill))
+    to_rows, from_rows = _overlap(height, down)
+    to_columns, from_columns = _overlap(width, right)
+    moved[..., to_rows, to_columns] = pictures[..., from_rows, from_columns]
+    return moved.reshape(x.shape)
+
+
+def _overlap(side: int, step: int) -> tuple[slice, slice]:
+    """Where the pixels that stay inside land, and where they come from."""
+    step = max(-side, min(side, int(step)))
+    return slice(max(step, 0), side + min(step, 0)), slice(max(-step, 0), side - max(step, 0))
+
+
+def _draw(draw, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Random numbers shaped like ``x``, drawn where the generator lives."""
+    device = x.device if generator is None else generator.device
+    dtype = x.dtype if x.is_floating_point() else torch.float32
+    return draw(x.shape, generator=generator, dtype=dtype, device=device).to(x.device)
+
+
+def _paper(x: Tensor, fill: float | None) -> float:
+    if fill is not None:
+        return float(fill)
+    return -1.0 if bool((x < 0).any()) else 0.0
+
+
+def _rows(x: Tensor) -> Tensor:
+    if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"x: got a {describe(x)}, expected a tensor of shape (..., D), D >= 1")
+    return x
+
+
+def _fraction(fraction: float) -> None:
+    non_negative("fraction", fraction)
+    if fraction > 1:
+        raise fail("fraction", fraction, "a number in [0, 1]")
+
+
+def _picture(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    sides = tuple(shape)
+    if len(sides) not in (2, 3) or any(not hasattr(s, "__index__") or s < 1 for s in sides):
+        raise fail("shape", shape, "(H, W) or (C, H, W)")
+    return sides if len(sides) == 3 else (1, *sides)
+
+
+def _fits(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    size = math.prod(_picture(shape))
+    if _rows(x).shape[-1] != size:
+        raise ValueError(
+            f"shape = {tuple(shape)!r}: expected {x.shape[-1]} pixels to fit x, got {size}"
+        )
+    return x
