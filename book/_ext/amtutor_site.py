@@ -1,0 +1,219 @@
+"""What the book adds to Jupyter Book: its own assets, explorables, the ledger table.
+
+- Style sheets, typefaces and MathJax come from the site itself (tools/vendor.py fetches them).
+- A chapter whose executed twin lies beside it is shown from the twin.
+- `{explorable} NAME` writes the figure book/_static/explorables/NAME.js into the page.
+- `{ledger}` turns book/ledger.yml into tables.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.osutil import relative_uri
+
+BOOK = Path(__file__).resolve().parent.parent
+EXPLORABLES = BOOK / "_static" / "explorables"
+MATHJAX = "mathjax/tex-chtml.js"
+MATHJAX_CDN = "https://cdn.jsdelivr.net/npm/mathjax@3.2.2/es5/tex-chtml.js"
+
+# ------------------------------------------------------------------------------------- modules
+
+IMPORT = re.compile(r'^import\s+([^"\';]+?)\s+from\s+["\']\./([\w-]+)\.js["\'];?[ \t]*$', re.MULTILINE)
+EXPORT = re.compile(
+    r"^export\s+((?:async\s+)?function\*?|const|let|class)\s+([A-Za-z_$][\w$]*)", re.MULTILINE
+)
+
+
+def bundle(path: Path, seen: list[Path] | None = None) -> str:
+    """One script from an ES module and the sibling modules it imports.
+
+    Each module becomes a constant that holds its exports, written in the order of need, so that the
+    result runs inline, also from file:// where a browser refuses to import.
+    """
+    seen = [] if seen is None else seen
+    if path in seen:
+        return ""
+    if not path.exists():
+        raise ValueError(f"{path.name} is not in {path.parent.name}/")
+    text = path.read_text("utf-8")
+    before = ""
+    for _, name in IMPORT.findall(text):
+        before += bundle(path.with_name(f"{name}.js"), seen)
+    seen.append(path)
+    names = [name for _, name in EXPORT.findall(text)]
+    text = IMPORT.sub(lambda m: f"const {_pattern(m[1])} = {_variable(m[2])};", text)
+    text = EXPORT.sub(r"\1 \2", text)
+    if rest := re.search(r"^(import|export)\b.*|import\.meta.*", text, re.MULTILINE):
+        raise ValueError(f"{path.name}: cannot be written into a page: {rest[0][:60]!r}")
+    text = text.replace("</script", "<\\/script").rstrip()
+    return (
+        f"{before}const {_variable(path.stem)} = (() => {{\n{text}\n"
+        f"return {{{', '.join(names)}}};\n}})();\n"
+    )
+
+
+def _variable(stem: str) -> str:
+    return "$" + stem.replace("-", "_")
+
+
+def _pattern(clause: str) -> str:
+    """`{a, b as c}` and `* as d` as what stands left of the equals sign."""
+    clause = " ".join(clause.split())
+    return clause.removeprefix("* as ") if clause.startswith("*") else clause.replace(" as ", ": ")
+
+
+class Explorable(SphinxDirective):
+    """A live figure: `{explorable} NAME`, with `:alt:`, and a caption as its content."""
+
+    required_arguments = 1
+    has_content = True
+    option_spec = {"alt": directives.unchanged_required, "height": directives.length_or_unitless}
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        module = EXPLORABLES / f"{name}.js"
+        pictures = [p for s in ("svg", "png") if (p := EXPLORABLES / f"{name}.{s}").exists()]
+        modules: list[Path] = []
+        try:
+            script = bundle(module, modules)
+            if "mount" not in script.rsplit("return {", 1)[1]:
+                raise ValueError(f"{name}.js exports no mount(element, options)")
+            if not pictures:
+                raise ValueError(f"{name} has no picture {name}.svg or {name}.png")
+            if "alt" not in self.options:
+                raise ValueError(f"{name} needs an :alt: text")
+        except ValueError as fault:
+            raise self.error(f"explorable: {fault}") from None
+        for path in [*modules, *pictures]:
+            self.env.note_dependency(str(path))
+        node = explorable(
+            name=name,
+            script=script,
+            picture=pictures[0].name,
+            alt=self.options["alt"],
+            height=self.options.get("height", ""),
+        )
+        self.set_source_info(node)
+        node += self.parse_content_to_nodes() if self.content else []
+        return [node]
+
+
+class explorable(nodes.General, nodes.Element):  # noqa: N801 (docutils' way to name nodes)
+    """The place of a live figure; its children are the caption."""
+
+
+def visit_explorable(writer, node: explorable) -> None:
+    name, alt = node["name"], html.escape(node["alt"], quote=True)
+    here = writer.builder.get_target_uri(writer.builder.current_docname)
+    picture = relative_uri(here, f"_static/explorables/{node['picture']}")
+    style = f' style="min-height:{node["height"]}"' if node["height"] else ""
+    writer.body.append(
+        f'<figure class="explorable" id="explorable-{name}">\n'
+        f'<div class="explorable-body" role="group" aria-label="{alt}"{style}>'
+        f'<img class="explorable-picture" src="{picture}" alt="{alt}"/></div>\n<figcaption>'
+    )
+
+
+def depart_explorable(writer, node: explorable) -> None:
+    name, variable = node["name"], _variable(node["name"])
+    writer.body.append(
+        "</figcaption>\n"
+        "<noscript><p>This figure moves where scripts are allowed. The picture shows one of its"
+        " moments.</p></noscript>\n</figure>\n"
+        f'<script type="module">\n{node["script"]}'
+        f'const body = document.querySelector("#explorable-{name} .explorable-body");\n'
+        "const picture = [...body.childNodes];\n"
+        "body.replaceChildren();\n"
+        f"try {{ {variable}.mount(body, {{}}); body.dataset.mounted = 'yes'; }}\n"
+        "catch (error) { body.replaceChildren(...picture); throw error; }\n"
+        "</script>\n"
+    )
+
+
+def skip(writer, node: nodes.Element) -> None:
+    raise nodes.SkipNode
+
+
+# -------------------------------------------------------------------------------------- ledger
+
+
+class Ledger(SphinxDirective):
+    """Every item of the papers, where the book keeps it, and the tests that hold it."""
+
+    def run(self) -> list[nodes.Node]:
+        path = BOOK / "ledger.yml"
+        self.env.note_dependency(str(path))
+        lines = ["| item | of the papers | here | held by |", "|---|---|---|---|"]
+        for row in yaml.safe_load(path.read_text("utf-8")):
+            place = self._place(row.get("chapter"))
+            tests = sorted({t.split("::")[0] for t in row.get("tests") or []})
+            held = " ".join(f"`{t}`" for t in tests)
+            lines.append(f"| {row['id']} | {row['title']} | {place} | {held} |")
+        container = nodes.container(classes=["ledger"])
+        self.state.nested_parse(lines, self.content_offset, container)
+        return [container]
+
+    def _place(self, chapter: str | None) -> str:
+        if not chapter:
+            return "to come"
+        page, _, anchor = chapter.partition("#")
+        docname = f"book/{page.removesuffix('.md')}"
+        if docname not in self.env.found_docs:
+            return "to come"
+        number = page.split("_")[0].lstrip("0") or page
+        return f"[chapter {number}](#{anchor})" if anchor else f"{{doc}}`{page}`"
+
+
+# --------------------------------------------------------------------------------------- pages
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Serve our assets; leave out every source whose twin is shown instead."""
+    config.html_static_path.append(str(BOOK / "_static"))
+    vendored = (BOOK / "_vendor" / MATHJAX).exists()
+    if vendored:
+        config.html_static_path.append(str(BOOK / "_vendor"))
+    config.mathjax_path = MATHJAX if vendored else MATHJAX_CDN
+    twins = [p.with_suffix(".md") for p in BOOK.glob("*.ipynb")]
+    config.exclude_patterns += [f"book/{p.name}" for p in twins if p.exists()]
+    for sheet in sorted((BOOK / "_static").rglob("*.css")):
+        app.add_css_file(str(sheet.relative_to(BOOK / "_static")), priority=900)
+
+
+def tidy_page(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """Take out what the page must not load, and let "edit" open the source, not the twin."""
+    kept = []
+    for script in context.get("script_files", []):
+        body = getattr(script, "attributes", {}).get("body") or ""
+        name = str(getattr(script, "filename", script) or "")
+        if "THEBE_JS_URL" not in body and "sphinx-thebe" not in name:
+            kept.append(script)  # no page starts a kernel, and Sphinx adds Thebe's line twice
+    context["script_files"] = kept
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            url = button.get("url") or ""
+            if "/edit/" in url and (app.srcdir / f"{pagename}.md").exists():
+                button["url"] = url.removesuffix(".ipynb").removesuffix(".md") + ".md"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("explorable", Explorable)
+    app.add_directive("ledger", Ledger)
+    app.add_node(
+        explorable,
+        html=(visit_explorable, depart_explorable),
+        latex=(skip, None),
+        text=(skip, None),
+    )
+    app.connect("config-inited", configure)
+    app.connect("html-page-context", tidy_page, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
