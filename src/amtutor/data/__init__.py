@@ -1,16 +1,31 @@
 """Arrays in, arrays out: pictures and points to remember, and ways to spoil them."""
 
+from amtutor.data.cifar import CLASSES as CIFAR10_CLASSES
+from amtutor.data.cifar import cifar10, read_cifar10_batch
 from amtutor.data.convert import binarise, to_spins, to_unit
 from amtutor.data.corrupt import add_noise, blur, flip_bits, mask, region, shift
-from amtutor.data.sprites import Sprites, sprites
+from amtutor.data.creatures import Sprites, sprites
+from amtutor.data.files import DataCorrupt, DataNotFound
+from amtutor.data.idx import digits, mnist, read_idx
+from amtutor.data.shapes import datasaurus, dinosaur
 
 __all__ = [
+    "CIFAR10_CLASSES",
+    "DataCorrupt",
+    "DataNotFound",
     "Sprites",
     "add_noise",
     "binarise",
     "blur",
+    "cifar10",
+    "datasaurus",
+    "digits",
+    "dinosaur",
     "flip_bits",
     "mask",
+    "mnist",
+    "read_cifar10_batch",
+    "read_idx",
     "region",
     "shift",
     "sprites",

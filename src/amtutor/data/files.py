@@ -1,0 +1,99 @@
+"""Where files are sought: the folder ``AMTUTOR_DATA``, the cache, then the official sources."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pooch
+
+MAX_REASON = 120  # characters of a mirror's excuse that are worth repeating
+
+
+class DataNotFound(FileNotFoundError):
+    """A data file is nowhere; the message says where it was sought and how to get it."""
+
+
+class DataCorrupt(ValueError):
+    """A data file is not what it should be; the message says what was expected."""
+
+
+def cache() -> Path:
+    """Return the folder that downloads go to (``pooch``'s own; ``AMTUTOR_CACHE`` overrides it)."""
+    return Path(os.environ.get("AMTUTOR_CACHE") or pooch.os_cache("amtutor"))
+
+
+def folders() -> list[Path]:
+    """Return the folders that are looked in, first one first.
+
+    Raises:
+        DataNotFound: if ``AMTUTOR_DATA`` is set to something that is not a folder.
+    """
+    named = os.environ.get("AMTUTOR_DATA")
+    if not named:
+        return [cache()]
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise DataNotFound(f"AMTUTOR_DATA = {named!r}: no such folder; correct or unset it")
+    return [folder, cache()]
+
+
+def places() -> str:
+    """Name those folders for a message."""
+    named = os.environ.get("AMTUTOR_DATA")
+    return (f"{named} (AMTUTOR_DATA) nor in " if named else "") + f"{cache()} (cache)"
+
+
+def find(*names: str) -> Path | None:
+    """Return the first file called one of ``names`` (paths relative to a folder), or None."""
+    for folder in folders():
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def download(name: str, urls: Sequence[str], *, md5: str, dataset: str) -> Path:
+    """Fetch ``name`` into the cache from the first mirror that has it, with a progress bar.
+
+    ``urls`` are tried in order; a file with another md5 counts as a mirror that failed.
+
+    Raises:
+        DataNotFound: if no mirror delivers; the message has each mirror's reason.
+    """
+    path = Path(name)
+    reasons = []
+    for url in urls:
+        try:
+            return Path(
+                pooch.retrieve(
+                    url,
+                    known_hash=f"md5:{md5}",
+                    fname=path.name,
+                    path=cache() / path.parent,
+                    downloader=pooch.HTTPDownloader(progressbar=True, timeout=30),
+                )
+            )
+        except Exception as error:  # requests has many; whichever it is, the next mirror may work
+            reasons.append(f"{url}: {' '.join(str(error).split())[:MAX_REASON]}")
+    raise DataNotFound(missing(name, dataset) + f" [{' | '.join(reasons)}]")
+
+
+def missing(name: str, dataset: str) -> str:
+    """Say that a file is nowhere, and the two ways to get it."""
+    return (
+        f"{name}: neither in {places()}; run `python -m amtutor.data {dataset}` where there is a "
+        "network, or set AMTUTOR_DATA to a folder that has it"
+    )
+
+
+def check_md5(path: Path, content: bytes, expected: str) -> None:
+    """Refuse content whose md5 is not the official one."""
+    got = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if got != expected:
+        raise DataCorrupt(f"{path}: expected md5 {expected} of its content, got {got}; {REPLACE}")
+
+
+REPLACE = "delete it and fetch it again"
