@@ -271,7 +271,7 @@ def test_missing_files_name_the_folder_and_the_command(empty, read, file, name):
     with pytest.raises(data.DataNotFound) as caught:
         read(download=False)
     text = one_line(caught)
-    assert text.startswith(f"{file}: neither in {empty} (AMTUTOR_DATA) nor in ")
+    assert text.startswith(f"{file}: not in {empty} (AMTUTOR_DATA) or in ")
     assert f"run `python -m amtutor.data {name}`" in text and "set AMTUTOR_DATA" in text
     assert isinstance(caught.value, FileNotFoundError)
 

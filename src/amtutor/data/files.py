@@ -6,10 +6,11 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pooch
 
-MAX_REASON = 120  # characters of a mirror's excuse that are worth repeating
+MAX_REASON = 80  # characters of a mirror's excuse that are worth repeating
 
 
 class DataNotFound(FileNotFoundError):
@@ -43,7 +44,7 @@ def folders() -> list[Path]:
 def places() -> str:
     """Name those folders for a message."""
     named = os.environ.get("AMTUTOR_DATA")
-    return (f"{named} (AMTUTOR_DATA) nor in " if named else "") + f"{cache()} (cache)"
+    return (f"{named} (AMTUTOR_DATA) or in " if named else "") + f"{cache()} (cache)"
 
 
 def find(*names: str) -> Path | None:
@@ -77,14 +78,15 @@ def download(name: str, urls: Sequence[str], *, md5: str, dataset: str) -> Path:
                 )
             )
         except Exception as error:  # requests has many; whichever it is, the next mirror may work
-            reasons.append(f"{url}: {' '.join(str(error).split())[:MAX_REASON]}")
+            excuse = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reasons.append(f"{urlsplit(url).netloc}: {excuse[:MAX_REASON]}")
     raise DataNotFound(missing(name, dataset) + f" [{' | '.join(reasons)}]")
 
 
 def missing(name: str, dataset: str) -> str:
     """Say that a file is nowhere, and the two ways to get it."""
     return (
-        f"{name}: neither in {places()}; run `python -m amtutor.data {dataset}` where there is a "
+        f"{name}: not in {places()}; run `python -m amtutor.data {dataset}` where there is a "
         "network, or set AMTUTOR_DATA to a folder that has it"
     )
 
