@@ -121,7 +121,8 @@ class Lagrangian(nn.Module):
     def extra_repr(self) -> str:
         """Name the numbers that shape the function."""
         shown = [(n, getattr(self, n, None)) for n in ("beta", "n", "gamma", "eps")]
-        return ", ".join(f"{n}={float(v):.4g}" for n, v in shown if v is not None)
+        numbers = [(n, v.item() if isinstance(v, Tensor) else v) for n, v in shown if v is not None]
+        return ", ".join(f"{n}={v:.4g}" for n, v in numbers)
 
 
 class Identity(Lagrangian):
