@@ -2,7 +2,7 @@
 
     python tools/shoot.py _build/html/intro.html intro.png --width 390 --dark --full
 
-A file under a folder `html` is served from that folder on loopback, so that the whole site is there.
+A file under a folder `html` is served from that folder on loopback, with the whole site around it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ MATHJAX_CDN = "https://cdn.jsdelivr.net/npm/mathjax@3.2.2/es5/tex-chtml.js"
 
 # ------------------------------------------------------------------------------------- modules
 
-IMPORT = re.compile(r'^import\s+([^"\';]+?)\s+from\s+["\']\./([\w-]+)\.js["\'];?[ \t]*$', re.MULTILINE)
+IMPORT = re.compile(
+    r'^import\s+([^"\';]+?)\s+from\s+["\']\./([\w-]+)\.js["\'];?[ \t]*$', re.MULTILINE
+)
 EXPORT = re.compile(
     r"^export\s+((?:async\s+)?function\*?|const|let|class)\s+([A-Za-z_$][\w$]*)", re.MULTILINE
 )
@@ -107,7 +109,7 @@ class Explorable(SphinxDirective):
         return [node]
 
 
-class explorable(nodes.General, nodes.Element):  # noqa: N801 (docutils' way to name nodes)
+class explorable(nodes.General, nodes.Element):
     """The place of a live figure; its children are the caption."""
 
 

@@ -1,0 +1,84 @@
+"""Each page in a real browser: quiet, typeset, alive, and fit for a phone."""
+
+from __future__ import annotations
+
+HANDS = ":is(.explorable, .am-movie) :is(input[type=range], [role=slider])"
+TOO_WIDE = """
+[...document.querySelectorAll('.bd-article *')]
+  .filter((e) => e.getBoundingClientRect().right > 391 && !e.closest('pre, .math, .output'))
+  .slice(0, 3).map((e) => e.outerHTML.slice(0, 90))
+"""
+
+
+def assert_typeset(page) -> None:
+    """Every formula was typeset, none as an error."""
+    formulas = page.locator(".math.notranslate").count()
+    typeset = page.locator(".math.notranslate mjx-container").count()
+    assert typeset >= formulas, f"{formulas - typeset} of {formulas} formulas are not typeset"
+    wrong = page.locator("mjx-merror").all_inner_texts()
+    assert not wrong, f"MathJax refuses {wrong}"
+
+
+def assert_mounted(page) -> None:
+    """Every live figure took the place of its picture."""
+    dead = page.evaluate(
+        "[...document.querySelectorAll('.explorable')]"
+        ".filter(e => !e.querySelector('[data-mounted]') || e.querySelector('.explorable-picture'))"
+        ".map(e => e.id)"
+    )
+    assert not dead, f"not mounted: {dead}"
+
+
+def assert_quiet(opened) -> None:
+    """No script failed, nothing was missing, nothing was asked of the network."""
+    assert not opened.errors
+    assert not opened.outside, "the page asks the network (is npm there? tools/vendor.py tells)"
+
+
+def assert_sliders_move(page) -> None:
+    """Every slider changes the picture beside it, and the picture rests when nobody touches it."""
+    look = "e => window.picture(e.closest('.am-movie, .explorable'))"
+    hands = page.locator(HANDS)
+    if hands.count():
+        page.wait_for_timeout(1500)  # an opening move may still play
+    for number in range(hands.count()):
+        hand = hands.nth(number)
+        name = hand.evaluate("e => e.name || e.id || e.getAttribute('aria-label') || e.outerHTML")
+        hand.scroll_into_view_if_needed()
+        hand.focus()
+        page.wait_for_timeout(300)
+        before = hand.evaluate(look)
+        page.wait_for_timeout(200)
+        assert hand.evaluate(look) == before, f"the picture of {name} never rests: no test of it"
+        seen = {before}
+        for key in ("ArrowRight", "ArrowLeft", "End", "Home"):
+            hand.press(key)
+            page.wait_for_timeout(150)
+            seen.add(hand.evaluate(look))
+        assert len(seen) > 1, f"slider {number} ({name}) moves nothing"
+
+
+def test_page_is_quiet_typeset_and_alive(visit, path):
+    opened = visit(path)
+    assert_mounted(opened.page)
+    assert_typeset(opened.page)
+    assert_sliders_move(opened.page)
+    assert_quiet(opened)
+
+
+def test_page_from_a_file(visit, path, html):
+    opened = visit(path, base=html.as_uri())
+    assert_mounted(opened.page)
+    assert_typeset(opened.page)
+    assert_quiet(opened)
+
+
+def test_page_on_a_phone_in_the_dark(visit, path):
+    phone = {"width": 390, "height": 844}
+    opened = visit(path, viewport=phone, has_touch=True, color_scheme="dark")
+    wide = opened.page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390, f"{wide} px wide: {opened.page.evaluate(TOO_WIDE)}"
+    paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert sum(int(c) for c in paper.strip("rgba()").split(",")[:3]) < 120, f"{paper} is not dark"
+    assert_mounted(opened.page)
+    assert_quiet(opened)

@@ -1,0 +1,77 @@
+"""Every link inside the site leads somewhere; every Colab link opens a committed notebook."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).resolve().parents[2]
+COLAB = "https://colab.research.google.com/github/amtutor/amtutor/blob/main/"
+GITHUB = "https://github.com/amtutor/amtutor/"
+
+
+@lru_cache
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text("utf-8"), "html.parser")
+
+
+@lru_cache
+def anchors(path: Path) -> set[str]:
+    page = soup(path)
+    return {e["id"] for e in page.find_all(id=True)} | {
+        e["name"] for e in page.find_all("a", attrs={"name": True})
+    }
+
+
+@pytest.fixture(scope="session")
+def tracked() -> set[str]:
+    said = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(said.stdout.splitlines())
+
+
+def links(path: Path) -> list[str]:
+    page = soup(path)
+    found = [e["href"] for e in page.find_all(href=True)] + [
+        e["src"] for e in page.find_all(src=True)
+    ]
+    return [link for link in found if not link.startswith(("data:", "mailto:", "javascript:"))]
+
+
+def test_links_inside_the_site(html, path):
+    page = html / path
+    for link in links(page):
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc or link.startswith("#") and len(link) == 1:
+            continue
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        assert target.is_relative_to(html) and target.exists(), f"{link} leads nowhere"
+        if parts.fragment and target.suffix == ".html":
+            assert unquote(parts.fragment) in anchors(target), f"{link}: no such anchor"
+
+
+def test_links_to_the_repository(html, path, tracked):
+    for link in links(html / path):
+        if link.startswith(COLAB):
+            name = link.removeprefix(COLAB)
+            assert name.endswith(".ipynb") and name in tracked, f"{link}: no such notebook in git"
+        elif "colab.research" in link:
+            pytest.fail(f"{link} does not point at the main branch of this book")
+        elif link.startswith(f"{GITHUB}edit/main/"):
+            name = link.removeprefix(f"{GITHUB}edit/main/")
+            assert name.endswith(".md") and name in tracked, f"{link}: edits no source"
+
+
+def test_every_picture_has_words(html, path):
+    silent = [str(e)[:90] for e in soup(html / path).select("article img") if not e.get("alt")]
+    assert not silent
+
+
+def test_every_chapter_has_a_colab_button(html, path):
+    if (ROOT / path).with_suffix(".ipynb").exists():
+        wanted = COLAB + path.removesuffix(".html") + ".ipynb"
+        assert wanted in links(html / path)
