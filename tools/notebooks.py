@@ -31,6 +31,7 @@ from PIL import Image
 BOOK = Path(__file__).resolve().parent.parent / "book"
 GLUE_MIME = "application/vnd.amtutor.glue+json"
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 GLUE_ROLE = re.compile(r"\{glue\}`([^`]+)`")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -166,6 +167,7 @@ def normalise_outputs(notebook: nbformat.NotebookNode, path: Path) -> None:
                 if output.name == "stderr":
                     said = output.text.strip().splitlines()[0]
                     raise NotebookError(f"{_place(path, notebook, index)} warns: {said}")
+                output.text = ADDRESS.sub("", output.text)
                 if outputs and outputs[-1].output_type == "stream":
                     outputs[-1].text += output.text  # the split between two prints is an accident
                     continue
@@ -183,7 +185,7 @@ def _normalise_data(output: nbformat.NotebookNode) -> bool:
         return False
     for mime, value in data.items():
         if mime == "text/plain":
-            data[mime] = re.sub(r" at 0x[0-9a-f]+", "", value)
+            data[mime] = ADDRESS.sub("", value)
         elif mime == "image/png":
             data[mime] = base64.b64encode(smaller_png(base64.b64decode(value))).decode() + "\n"
     return True

@@ -22,6 +22,7 @@ from sphinx.util.osutil import relative_uri
 
 BOOK = Path(__file__).resolve().parent.parent
 EXPLORABLES = BOOK / "_static" / "explorables"
+CHECKED = "# NBVAL_CHECK_OUTPUT"
 MATHJAX = "mathjax/tex-chtml.js"
 MATHJAX_CDN = "https://cdn.jsdelivr.net/npm/mathjax@3.2.2/es5/tex-chtml.js"
 
@@ -207,6 +208,20 @@ def tidy_page(app: Sphinx, pagename, templatename, context, doctree) -> None:
                 button["url"] = url.removesuffix(".ipynb").removesuffix(".md") + ".md"
 
 
+def tidy_document(app: Sphinx, doctree: nodes.document) -> None:
+    """Hide the mark of a tested output; give every picture of a cell words for those who listen."""
+    for block in doctree.findall(nodes.literal_block):
+        text = block.astext()
+        if text.startswith(CHECKED):
+            block.children = [nodes.Text(text.removeprefix(CHECKED).lstrip("\n"))]
+            block.rawsource = block.children[0].astext()
+    for image in doctree.findall(nodes.image):
+        if not image.get("alt"):
+            captions = image.parent.traverse(nodes.caption) if image.parent else []
+            text = captions[0].astext() if captions else "Output of the code above"
+            image["alt"] = " ".join(text.split())
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("explorable", Explorable)
     app.add_directive("ledger", Ledger)
@@ -217,5 +232,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
         text=(skip, None),
     )
     app.connect("config-inited", configure)
+    app.connect("doctree-read", tidy_document)
     app.connect("html-page-context", tidy_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

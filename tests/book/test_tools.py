@@ -1,0 +1,143 @@
+"""The tools that make notebooks and pages: what they keep, what they refuse."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import amtutor_site
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+import notebooks
+
+HEAD = (notebooks.BOOK / "00_template.md").read_text("utf-8").split("---")[1]
+PAGE = f"""---{HEAD}---
+
+# A page
+
+It is {{glue}}`a`, so $x = {{glue}}`a`$.
+
+```{{code-cell}} ipython3
+---
+mystnb:
+  figure:
+    name: fig-a
+    caption: The value {{glue}}`a`.
+---
+from IPython.display import display
+def glue(name, value):
+    data = {{"application/vnd.amtutor.glue+json": {{"name": name, "value": value}}}}
+    display(data, raw=True)
+glue("a", "0.125")
+print(object())
+```
+"""
+
+
+@pytest.fixture
+def page(tmp_path) -> Path:
+    path = tmp_path / "page.md"
+    path.write_text(PAGE, "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def twin_text(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("twin") / "page.md"
+    path.write_text(PAGE, "utf-8")
+    notebooks.make(path)
+    return path.with_suffix(".ipynb").read_text("utf-8")
+
+
+def test_twin_is_deterministic_and_filled(page, twin_text):
+    notebooks.make(page)
+    assert page.with_suffix(".ipynb").read_text("utf-8") == twin_text
+    twin = nbformat.reads(twin_text, as_version=4)
+    assert twin.cells[0].source.endswith("It is 0.125, so $x = 0.125$.")
+    assert twin.cells[1].metadata["mystnb"]["figure"]["caption"] == "The value 0.125."
+    assert twin.cells[2].source == "*Figure.* The value 0.125."
+    assert [o.output_type for o in twin.cells[1].outputs] == ["stream"]
+    assert notebooks.check(page) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"0.125"', '"0.25"', "differs from its twin"),
+        ("It is", "It was", "differs from its twin"),
+        ("name: fig-a", "name: fig-b", "differs from its twin"),
+    ],
+)
+def test_check_sees_an_edit(page, twin_text, old, new, said):
+    page.with_suffix(".ipynb").write_text(twin_text, "utf-8")
+    page.write_text(PAGE.replace(old, new), "utf-8")
+    (fault,) = notebooks.check(page)
+    assert said in fault
+
+
+def test_check_sees_an_edited_or_missing_twin(page, twin_text):
+    assert "is missing" in notebooks.check(page)[0]
+    page.with_suffix(".ipynb").write_text(twin_text.replace("It is 0.125", "It is 0.126"), "utf-8")
+    assert notebooks.check(page)
+    other = twin_text.replace("0.125", "0.126").replace(r"\"0.126\"", r"\"0.125\"")
+    page.with_suffix(".ipynb").write_text(other, "utf-8")
+    assert "edited by hand" in notebooks.check(page)[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{glue}`a`.", "{glue}`b`.", "nothing is glued as 'b'"),
+        ("print(object())", "1 / 0", "ZeroDivisionError: division by zero"),
+        ("print(object())", "glue('a', '1')", "glue 'a' is '0.125' and '1'"),
+        ("print(object())", "import warnings; warnings.warn('hot')", "warns: "),
+    ],
+)
+def test_faults_become_one_line(page, old, new, said):
+    page.write_text(PAGE.replace(old, new), "utf-8")
+    with pytest.raises(notebooks.NotebookError) as caught:
+        notebooks.make(page)
+    line = str(caught.value)
+    assert said in line and line.startswith("page.md: cell ") and "\n" not in line
+
+
+def test_small_pictures_stay_true():
+    rng = np.random.default_rng(0)
+    few = rng.integers(0, 4, (40, 40, 3), dtype=np.uint8) * 60
+    many = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for pixels in (few, many):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        small = notebooks.smaller_png(buffer.getvalue())
+        back = np.asarray(Image.open(io.BytesIO(small)).convert("RGB"), int)
+        assert abs(back - pixels).max() <= 12
+
+
+def test_bundle_runs_like_the_modules(tmp_path):
+    (tmp_path / "common.js").write_text(
+        "export const two = 2;\nexport function f(x) { return x; }\n"
+    )
+    (tmp_path / "a.js").write_text(
+        'import { two, f as g } from "./common.js";\nimport * as c from "./common.js";\n'
+        "export function mount(e) { return g(two) + c.two; }\n"
+    )
+    script = amtutor_site.bundle(tmp_path / "a.js")
+    assert script.count("const $common") == 1
+    said = subprocess.run(
+        ["node", "-e", script + "console.log($a.mount(null))"], capture_output=True, text=True
+    )
+    assert said.stdout == "4\n", said.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['import x from "https://elsewhere/x.js";', 'export * from "./common.js";', "import.meta.url;"],
+)
+def test_bundle_refuses_what_it_cannot_inline(tmp_path, text):
+    (tmp_path / "a.js").write_text(text + "\n")
+    with pytest.raises(ValueError, match="cannot be written into a page"):
+        amtutor_site.bundle(tmp_path / "a.js")
