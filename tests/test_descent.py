@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from amtutor.descent import descend
+from amtutor.descent import descend, distinct
 
 
 def bowl(x):
@@ -291,3 +291,28 @@ def test_energy_over_inference_tensors_says_so():
         centre = torch.ones(3)
     with pytest.raises(ValueError, match="made under torch.inference_mode"):
         descend(lambda x: bowl(x * centre), torch.ones(2, 3), steps=1, step_size=0.1)
+
+
+# ------------------------------------------------------------------ counting where descents end
+
+
+def test_distinct_groups_and_labels():
+    centres = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 5.0]])
+    which = torch.tensor([2, 0, 0, 1, 2, 1, 1])
+    found, label = distinct(centres[which] + 1e-3 * states(7, 2, dtype=torch.float32), tol=0.1)
+    assert_close(found, centres[[2, 0, 1]], rtol=0, atol=0.01)
+    assert label.tolist() == [0, 1, 1, 2, 0, 2, 2]
+
+
+def test_distinct_counts_the_minima_of_a_double_well():
+    x0 = torch.linspace(-2, 2, 40, dtype=torch.float64)[:, None]
+    ends = descend(lambda x: ((x**2 - 1) ** 2).sum(-1), x0, steps=500, step_size=0.05).state
+    found, _ = distinct(ends, tol=1e-3)
+    assert_close(found.sort(dim=0).values[:, 0], torch.tensor([-1.0, 1.0], dtype=torch.float64))
+
+
+def test_distinct_refuses_bad_input():
+    with pytest.raises(ValueError, match="tol = 0.0: expected a finite number > 0"):
+        distinct(torch.ones(2, 2), tol=0.0)
+    with pytest.raises(ValueError, match="states: got a float32 tensor of shape"):
+        distinct(torch.ones(2), tol=0.1)

@@ -156,7 +156,7 @@ def lsr_energy(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = 
         inside = total > 0
         return torch.where(inside, 0.0 - total.where(inside, 1.0).log() / beta, torch.inf)
 
-    return _by_rows(one, x, memories, beta, chunk)
+    return _by_rows(one, x, memories, beta, chunk, may_be_infinite=True)
 
 
 def lsr_gradient(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = None) -> Tensor:
@@ -263,7 +263,7 @@ def _blocks(memories: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
         yield start, memories[start : start + size]
 
 
-def _by_rows(one: Callable, x: Tensor, memories: Tensor, beta, chunk: int | None) -> Tensor:
+def _by_rows(one: Callable, x: Tensor, memories, beta, chunk, may_be_infinite=False) -> Tensor:
     """Flatten the batch, cut it so that a block of scores stays small, and put it together."""
     _check_pair(x, memories, beta)
     rows = x.reshape(-1, x.shape[-1])
@@ -274,7 +274,7 @@ def _by_rows(one: Callable, x: Tensor, memories: Tensor, beta, chunk: int | None
         most, chunk = max(1, len(rows)), _check.count("chunk", chunk)
     parts = [one(part, chunk) for part in rows.split(most)]
     out = torch.cat(parts) if len(parts) > 1 else parts[0]
-    if out.isnan().any():
+    if out.isnan().any() or (out.isinf().any() and not may_be_infinite):
         _check.finite("x", x)
         _check.finite("memories", memories)
         raise ValueError(f"x: overflows in {x.dtype}, expected smaller entries or torch.float64")

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from amtutor import _check
 
-__all__ = ["Descent", "Trajectory", "descend"]
+__all__ = ["Descent", "Trajectory", "descend", "distinct"]
 
 Energy = Callable[[Tensor], Tensor]
 Gradient = Callable[[Tensor], Tensor]
@@ -120,6 +120,33 @@ def descend(
                 break
             walk.move(slope, step_size, momentum, noise, generator)
         return walk.result(record)
+
+
+def distinct(states: Tensor, *, tol: float) -> tuple[Tensor, Tensor]:
+    r"""Count where many descents ended: group states that lie within ``tol`` of each other.
+
+    Args:
+        states: (N, D), the ends of N descents.
+        tol: > 0, well above the error of an end and well below the distance between two minima.
+
+    Returns:
+        ``(found, label)``: found (M, D), the first state of each group; label (N,) int64, the group
+        of each state.
+
+    >>> found, label = distinct(torch.tensor([[1.0], [5.0], [1.001]]), tol=0.1)
+    >>> len(found), label.tolist()
+    (2, [0, 1, 0])
+    """
+    _check.matrix("states", _check.floating("states", states))
+    _check.positive("tol", tol)
+    label = torch.full((len(states),), -1, device=states.device)
+    first = []
+    while (label < 0).any():
+        seed = int((label < 0).int().argmax())
+        near = (states - states[seed]).norm(dim=1) <= tol
+        label[near & (label < 0)] = len(first)
+        first.append(seed)
+    return states[first], label
 
 
 class _Walk:
