@@ -1,0 +1,338 @@
+r"""One asynchronous sweep, hand-scheduled: the same bits as ``DiscreteDenseAM._sweep``, sooner.
+
+The plain sweep asks every memory at every visit. This one spends work only where a bit *changes*:
+
+1. **All margins at once.** The identity of ``DiscreteDenseAM.flip_gains`` gives, from one matrix
+   product, by how much every bit is held. They stay right until the next flip, so the first
+   visit with a negative margin is found without making the visits before it.
+2. **Many flips at once.** Where one memory outvotes all others together, and provably goes on
+   doing so for the next t flips (:meth:`_Tabulated.budget`), those visits copy that memory.
+3. **No rounding decides.** Products run in float32 with a rigorous bound on their error; a visit
+   whose margin is within the bound is decided by the plain vote (float64, then whole numbers).
+
+Rows are queries, each with its own order; they are worked on in pieces that fit a core's cache.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+PIECE = 2**18  # overlaps (queries x memories) in one piece
+NEVER = -1.0  # a budget of no certified visit at all
+
+
+class FastSweep:
+    """Twin of the plain sweep of one memory; prepares its tables on first use."""
+
+    def __init__(self, memory):
+        self.memory = memory
+        self._weights: dict[str, _Tabulated | _Relative] = {}
+
+    def sweep(self, state: Tensor, visits: Tensor, rule: str) -> None:
+        """Visit bits (Q, T), one per query at a time; ``state`` (Q, D) is updated in place."""
+        weights = self._weights_of(rule)
+        rows = max(1, PIECE // self.memory.n_patterns)
+        for start in range(0, len(state), rows):
+            piece = slice(start, start + rows)
+            walk = _Walk(self.memory, weights, rule)
+            state[piece] = walk.run(state[piece], visits[piece])
+
+    def calm(self, state: Tensor, rule: str) -> Tensor:
+        """Return (Q,): True where no visit would flip a bit; doubtful rows ask the plain form."""
+        weights = self._weights_of(rule)
+        answer = torch.empty(len(state), dtype=torch.bool, device=state.device)
+        rows = max(1, PIECE // self.memory.n_patterns)
+        for start in range(0, len(state), rows):
+            some = state[start : start + rows]
+            side, bend, size = weights(weights.start(self.memory._overlaps(some)))
+            margins = (side @ weights.patterns)[:, :-1] * some + bend
+            noise = weights.noise(size, bend)
+            calm = (margins > noise).all(1)
+            doubt = ~calm & ~(margins < -noise).any(1)
+            if bool(doubt.any()):
+                calm[doubt] = self.memory.calm(some[doubt], rule)
+            answer[start : start + rows] = calm
+        return answer
+
+    def _weights_of(self, rule: str) -> _Tabulated | _Relative:
+        if rule not in self._weights:
+            kind = _Relative if self.memory.separation.relative else _Tabulated
+            self._weights[rule] = kind(self.memory, rule)
+        return self._weights[rule]
+
+
+class _Walk:
+    """The queries of one piece, each at its own position in its own order."""
+
+    def __init__(self, memory, weights, rule: str):
+        self.memory, self.weights, self.rule = memory, weights, rule
+        self.dim = memory.dim
+        # recounting overlaps after certified flips costs O(K D): worth it for this many flips
+        self.worth = self.dim // 64
+
+    def run(self, state: Tensor, visits: Tensor) -> Tensor:
+        """Make all visits of all queries of this piece; return the final states."""
+        queries, self.end = visits.shape
+        self.reach = min(self.dim, self.end)
+        # a dummy bit, number D, is always held: it fills the orders up beyond their end
+        dummy = visits.new_full((queries, self.reach), self.dim)
+        self.visits = torch.cat([visits, dummy], 1)
+        self.steps = torch.arange(self.reach, device=state.device)
+        self.state = torch.cat([state, state.new_ones(queries, 1)], 1).to(self.weights.dtype)
+        self.rows = torch.arange(queries, device=state.device)
+        self.pos = self.rows.new_zeros(queries, 1)
+        self.h = self.weights.start(self.memory._overlaps(state))
+        self.space = self.weights.space(queries)
+        self.change = torch.empty_like(self.h)
+        self.final = self.state.clone()
+        while len(self.rows):
+            self._round()
+            self._retire()
+        return self.final[:, : self.dim].to(state.dtype)
+
+    def _round(self) -> None:
+        """Take every query to its next flip, or as far as its certificate reaches."""
+        side, bend, size = self.weights(self.h, self.space)
+        budget = self.weights.budget(self.h, size)
+        sure = budget >= self.worth
+        if not bool(sure.any()):
+            self._to_next_flip(None, side, bend, size)
+            return
+        rest = (~sure).nonzero()[:, 0]
+        if len(rest):
+            pick = [x.index_select(0, rest) for x in (side, bend, size)]
+            self._to_next_flip(rest, *pick)
+        sure = sure.nonzero()[:, 0]
+        self._follow(sure, budget[sure])
+
+    def _follow(self, some: Tensor, budget: Tensor) -> None:
+        """Let certified rows copy their strongest memory until the certificate is used up."""
+        state, goal = self.state[some], self.weights.winner(self.h[some])
+        ahead = (self.pos[some] + self.steps).clamp_max(self.visits.shape[1] - 1)
+        bits = self.visits[some].gather(1, ahead)
+        count = (state != goal).gather(1, bits).cumsum(1)
+        certified = count <= budget[:, None] + 1  # the flip after the budget is certified too
+        moved = torch.where(certified, bits, self.dim)
+        self.state[some] = state = state.scatter(1, moved, goal.gather(1, moved))
+        self.pos[some] += certified.sum(1, keepdim=True)
+        if bool((self.pos[some] < self.end).any()):
+            self.h[some] = self.weights.start(self.memory._overlaps(state[:, : self.dim]))
+
+    def _to_next_flip(self, some: Tensor | None, side, bend, size) -> None:
+        """Move each row past its next visit that flips its bit (a doubtful one is decided)."""
+        pick = (lambda x: x) if some is None else (lambda x: x.index_select(0, some))
+        state, pos = pick(self.state), pick(self.pos)
+        margins = (side @ self.weights.patterns).mul_(state).add_(bend)  # column D: see _Shared
+        noise = self.weights.noise(size, bend)
+        held = margins > noise
+        held[:, self.dim] = True
+        ahead = (pos + self.steps).clamp_max_(self.visits.shape[1] - 1)
+        bits = pick(self.visits).gather(1, ahead)
+        waits = held.gather(1, bits)
+        first = waits.view(torch.uint8).argmin(1, keepdim=True)  # 0 too where all of them wait
+        here = bits.gather(1, first)
+        stops = ~waits.gather(1, first)
+        flips = stops & (margins.gather(1, here) < -noise)
+        doubt = stops ^ flips
+        if bool(doubt.any()):
+            for q in doubt[:, 0].nonzero()[:, 0].tolist():
+                flips[q] = self._plain_decision(q if some is None else int(some[q]), int(here[q]))
+        onward = self.reach
+        if self.end > self.reach:  # a row in which every bit is held has nothing left to do
+            onward = torch.where(held.all(1, keepdim=True), self.end, self.reach)
+        advance = torch.where(stops, first + 1, onward)
+        value = state.gather(1, here)
+        code = torch.where(value > 0, here, here + self.dim).masked_fill_(~flips, 2 * self.dim)
+        state.scatter_(1, here, torch.where(flips, -value, value))
+        if some is None:
+            self.pos += advance
+        else:
+            self.pos[some] += advance
+            self.state[some] = state
+            whole = code.new_full((len(self.rows), 1), 2 * self.dim)
+            whole[some] = code
+            code = whole
+        change = self.change[: len(self.h)]
+        torch.index_select(self.weights.steps, 0, code[:, 0], out=change)
+        self.h += change
+
+    def _plain_decision(self, row: int, bit: int) -> bool:
+        """Return whether this visit flips its bit, by the plain vote."""
+        xi = self.memory._columns[bit][None]
+        value = int(self.state[row, bit])
+        clamped = self.weights.overlaps(self.h[row])[None] - xi * value
+        vote = self.memory._vote(xi, clamped, self.memory._pull(self.rule), self.rule)
+        return float(vote) * value < 0
+
+    def _retire(self) -> None:
+        """Hand over the rows whose visits are all made, once they are many."""
+        over = self.pos[:, 0] >= self.end
+        if 4 * int(over.sum()) < len(over):
+            return
+        self.final[self.rows[over]] = self.state[over]
+        stay = (~over).nonzero()[:, 0]
+        self.rows, self.pos, self.state, self.visits, self.h = (
+            x.index_select(0, stay) for x in (self.rows, self.pos, self.state, self.visits, self.h)
+        )
+
+
+class _Shared:
+    """What both kinds of weights have: float patterns, and a bound on rounding.
+
+    ``patterns`` (K, D+1) ends in a column of zeros for the dummy bit; ``steps`` (2D+1, K) is what
+    a flip of bit i adds to the overlaps: row i from +1, row D+i from -1, and row 2D no flip.
+    """
+
+    def __init__(self, memory, dtype: torch.dtype, whole: torch.dtype):
+        self.dtype, self.dim, self.k = dtype, memory.dim, memory.n_patterns
+        xi = memory.patterns.to(dtype)
+        self.patterns = torch.cat([xi, xi.new_zeros(self.k, 1)], 1)
+        step = 2 * memory._columns.to(whole)
+        self.steps = torch.cat([-step, step, step.new_zeros(1, self.k)])
+        # every entry is rounded twice, every sum of K terms at most K + 2 times
+        self.gamma = (self.k + 8) * torch.finfo(dtype).eps
+
+    def noise(self, size: Tensor, bend: Tensor) -> Tensor:
+        """Bound a margin's rounding error: bend has one sign, or |bend| <= |side| throughout."""
+        flushed = self.k * 64 * torch.finfo(self.dtype).tiny
+        return self.gamma * (size + torch.maximum(size, bend.abs())) + flushed
+
+    def space(self, queries: int) -> tuple[Tensor, Tensor]:
+        """Return room for two (Q, K) results, so that rounds need not ask for memory."""
+        shape = (queries, self.k)
+        return self.patterns.new_empty(shape), self.patterns.new_empty(shape)
+
+    def _bits(self, a: Tensor) -> Tensor:
+        """Return the pattern a of each row (Q, D+1), with the dummy bit at its value 1."""
+        goal = self.patterns.index_select(0, a)
+        goal[:, self.dim] = 1
+        return goal
+
+
+class _Tabulated(_Shared):
+    """Side and bend of a polynomial, looked up by whole-number overlap (kept as table index).
+
+    side = (G(h+1) + G(h-1)) / 2 and bend = (G(h-1) - G(h+1)) / 2; margin = sigma Xi^T side + bend.
+    """
+
+    def __init__(self, memory, rule: str):
+        dim, n = memory.dim, memory.separation.n
+        # float32 holds 2**-126 .. 2**127: enough if a typical overlap sqrt(D) is not flushed away
+        small = memory.n_patterns < 2**20 and (n - 1) / 2 * math.log2(dim + 2) < 180
+        super().__init__(memory, torch.float32 if small else torch.float64, torch.int64)
+        pull = memory._pull(rule).table  # c = -(D+1) .. D+1
+        side, bend = (pull[2:] + pull[:-2]) / 2, (pull[:-2] - pull[2:]) / 2
+        scale = 2.0 ** (100 - math.frexp(float(side.abs().max()))[1]) if small else 1.0
+        self.side, self.bend = (side * scale).to(self.dtype), (bend * scale).to(self.dtype)
+        self.odd = bool(side[0] < 0)  # G odd: an opposite memory pulls as well, to its negative
+        self.two_sided = bool(side[0] != 0)  # not rectified
+        self.offset, self.power = dim, n - 1
+        self.top = float(side.abs().max() * scale)
+        self.root = _root_of_top(memory.separation, dim, rule) if n > 1 else 0.0
+        self.spread = self.k ** (1 / self.power) if n > 1 else math.inf
+
+    def start(self, overlaps: Tensor) -> Tensor:
+        """Return kept overlaps: indices into the tables."""
+        return overlaps.to(torch.int64).add_(self.offset)
+
+    def overlaps(self, h: Tensor) -> Tensor:
+        """Undo :meth:`start`."""
+        return h - self.offset
+
+    def __call__(self, h: Tensor, space=None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return side (Q, K), the sum of bend (Q, 1), and the sum of |side| (Q, 1)."""
+        side, bend = (room[: len(h)] for room in space or self.space(len(h)))
+        total = torch.gather(self.bend.expand(len(h), -1), 1, h, out=bend).sum(1, keepdim=True)
+        torch.gather(self.side.expand(len(h), -1), 1, h, out=side)
+        size = torch.abs(side, out=bend) if self.odd else side
+        return side, total, size.sum(1, keepdim=True)
+
+    def budget(self, h: Tensor, size: Tensor) -> Tensor:
+        r"""Return for how many flips (Q,) the strongest memory is sure to win; -1: not for one.
+
+        With r = n-1 and kappa = 2n (exact rule) or 1: G(c) >= kappa c^r for the winner, whose
+        overlap only grows, and G(c) <= kappa (c+1)^r for the others, whose overlaps grow by at
+        most 2 a flip. So after s flips the winner wins while (Minkowski, norms of order r)
+
+        .. math:: h_a + 2s - 1 > \lVert h_{\text{rest}} \rVert_r + (2s+2) K^{1/r},
+                  \qquad \kappa \lVert h_{\text{rest}} \rVert_r^r \le \sum_{\text{rest}} |side|
+        """
+        if not self.power:  # n = 1: memories pull alike however well they match
+            return torch.full_like(size[:, 0], NEVER, dtype=torch.float64)
+        lead = h.amax(1) - self.offset
+        strongest = lead
+        if self.two_sided:  # G odd: the largest |h| leads; G even: only a positive h may
+            strongest = torch.maximum(lead, self.offset - h.amin(1))
+            lead = strongest if self.odd else torch.where(strongest == lead, lead, 0)
+        top = self.side[strongest + self.offset].double()
+        rest = (1 + 8 * self.gamma) * size[:, 0].double() - top
+        norm = self.root * (rest / self.top) ** (1 / self.power)
+        room = lead - 1 - 1e-6 * self.dim - norm - 2 * self.spread
+        flips = (room / (2 * self.spread - 2 + 1e-12)).floor()
+        return flips.clamp(NEVER, 2.0 * self.dim)
+
+    def winner(self, h: Tensor) -> Tensor:
+        """Return the bits (Q, D+1) that the strongest memory of each row wants."""
+        h = h - self.offset
+        a = (h.abs() if self.odd else h).argmax(1)
+        goal = self._bits(a)
+        if self.odd:
+            goal[:, : self.dim] *= h.gather(1, a[:, None]).sign()
+        return goal
+
+
+class _Relative(_Shared):
+    """Side and bend of the exponential, relative to each row's largest overlap (kept as floats).
+
+    G(c) = e^(beta c) up to a factor, so side = w = e^(beta h), bend = -tanh(beta) w, up to another.
+    """
+
+    def __init__(self, memory, rule: str):
+        dtype = torch.float32 if memory.n_patterns < 2**20 else torch.float64
+        super().__init__(memory, dtype, dtype)
+        self.beta = memory.separation.beta
+        self.slope = math.tanh(self.beta)
+
+    def start(self, overlaps: Tensor) -> Tensor:
+        """Return kept overlaps: floats, exact up to 2**24."""
+        return overlaps.to(self.dtype)
+
+    def overlaps(self, h: Tensor) -> Tensor:
+        """Undo :meth:`start`."""
+        return h.to(torch.int64)
+
+    def __call__(self, h: Tensor, space=None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return side (Q, K), the sum of bend (Q, 1), and the sum of |side| (Q, 1)."""
+        side = (space or self.space(len(h)))[0][: len(h)]
+        torch.sub(h, h.amax(1, keepdim=True), out=side).mul_(self.beta).exp_()
+        size = side.sum(1, keepdim=True)
+        return side, -self.slope * size, size
+
+    def budget(self, h: Tensor, size: Tensor) -> Tensor:
+        """Return 2D where the strongest memory is sure to win for ever (Q,), else -1.
+
+        The winner's pull is at least e^(beta (h_a + 2s - 1)) after s flips, that of each other at
+        most e^(beta (h + 2s + 1)): if it wins by a factor e^(2 beta) now, it always will. Its own
+        share of ``size`` is exactly 1.
+        """
+        rest = size[:, 0].double() * (1 + 8 * self.gamma) - 1
+        wins = 1 > math.exp(2 * self.beta) * rest
+        return torch.where(wins, 2.0 * self.dim, NEVER)
+
+    def winner(self, h: Tensor) -> Tensor:
+        """Return the bits (Q, D+1) that the strongest memory of each row wants."""
+        return self._bits(h.argmax(1))
+
+
+def _root_of_top(separation, dim: int, rule: str) -> float:
+    """Return (side(D) / kappa)^(1/r) in raw overlaps, a number a little above D."""
+    n = separation.n
+    if rule == "exact":
+        top, kappa = separation.whole(dim + 2) - separation.whole(dim - 2), 4 * n
+    else:
+        top = separation.whole(dim + 1, slope=True) + separation.whole(dim - 1, slope=True)
+        kappa = 2
+    return math.exp((math.log(top) - math.log(kappa)) / (n - 1)) * (1 + 1e-9)

@@ -1,0 +1,154 @@
+"""The hand-scheduled sweep gives the plain sweep's bits, whatever it is asked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amtutor.discrete import DiscreteDenseAM, Exponential, Polynomial, RectifiedPolynomial
+from amtutor.fast import recall as fast
+
+SEPARATIONS = [
+    Polynomial(1),
+    Polynomial(2),
+    Polynomial(3),
+    Polynomial(4),
+    Polynomial(11),
+    RectifiedPolynomial(1),
+    RectifiedPolynomial(2),
+    RectifiedPolynomial(10),
+    RectifiedPolynomial(60),
+    Exponential(),
+    Exponential(0.05),
+]
+
+
+def spins(*shape, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 2, shape, generator=g).float() * 2 - 1
+
+
+def corrupted(xi, fraction, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.where(torch.rand(xi.shape, generator=g) < fraction, -xi, xi)
+
+
+def both(memory, query, **options):
+    runs = []
+    for fast_too in (False, True):
+        g = torch.Generator().manual_seed(7)
+        runs.append(memory.recall(query, generator=g, fast=fast_too, **options))
+    return runs
+
+
+def assert_same(plain, quick):
+    assert torch.equal(plain.state, quick.state) and torch.equal(plain.energy, quick.energy)
+    assert torch.equal(plain.sweeps, quick.sweeps)
+    assert torch.equal(plain.converged, quick.converged)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.sampled_from(SEPARATIONS),
+    st.sampled_from(["exact", "gradient"]),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0]),
+    st.integers(0, 10**6),
+)
+def test_same_bits_on_small_problems_full_of_ties(separation, rule, k, dim, queries, noise, seed):
+    xi = spins(k, dim, seed=seed)
+    memory = DiscreteDenseAM(xi, separation)
+    g = torch.Generator().manual_seed(seed)
+    of = torch.randint(0, k, (queries,), generator=g)
+    query = corrupted(xi[of], noise, seed=seed + 1)
+    assert_same(*both(memory, query, rule=rule, max_sweeps=2))
+    order = torch.randint(0, dim, (queries, 2 * dim), generator=g)  # repeats, and longer than D
+    assert_same(*both(memory, query, rule=rule, order=order))
+
+
+@pytest.mark.parametrize("rule", ["exact", "gradient"])
+@pytest.mark.parametrize("separation", SEPARATIONS, ids=repr)
+def test_same_bits_at_working_size(separation, rule):
+    """Several hundred memories: certificates, single flips, and rows that finish early mix."""
+    xi = spins(300, 130, seed=1)
+    memory = DiscreteDenseAM(xi, separation)
+    query = torch.cat([corrupted(xi[:40], 0.25), spins(40, 130, seed=2), xi[:3], -xi[:3]])
+    assert_same(*both(memory, query, rule=rule, max_sweeps=2))
+
+
+@pytest.mark.parametrize("separation", [Polynomial(4), Exponential(0.05)], ids=repr)
+def test_same_bits_with_correlated_memories(separation):
+    """Memories that share most bits: margins are small and rounding is tempted."""
+    base = spins(1, 90, seed=3)
+    xi = corrupted(base.expand(200, -1), 0.1, seed=4)
+    memory = DiscreteDenseAM(xi, separation)
+    assert_same(*both(memory, corrupted(xi[:30], 0.2, seed=5), max_sweeps=3))
+
+
+@pytest.mark.parametrize("record", [True, 37])
+def test_same_frames(record):
+    memory = DiscreteDenseAM(spins(50, 80, seed=6), RectifiedPolynomial(6))
+    plain, quick = both(memory, spins(9, 80, seed=7), record=record)
+    assert torch.equal(plain.trajectory.states, quick.trajectory.states)
+
+
+def test_pieces_do_not_matter(monkeypatch):
+    memory = DiscreteDenseAM(spins(50, 60, seed=8), RectifiedPolynomial(6))
+    query = spins(30, 60, seed=9)
+    plain, whole = both(memory, query)
+    monkeypatch.setattr(fast, "PIECE", 200)  # four queries at a time
+    assert_same(whole, both(memory, query)[1])
+    assert_same(plain, whole)
+
+
+def test_ten_thousand_neurons_and_large_powers():
+    xi = spins(12, 10_000, seed=10)
+    order = torch.arange(0, 10_000, 9)
+    for separation in (Exponential(), RectifiedPolynomial(100), Polynomial(50)):
+        memory = DiscreteDenseAM(xi, separation)
+        cue = torch.cat([corrupted(xi[:2], 0.2, seed=11), spins(1, 10_000, seed=12)])
+        assert_same(*both(memory, cue, order=order))
+
+
+def test_float64_patterns_and_inference_mode():
+    memory = DiscreteDenseAM(spins(20, 33, seed=13).double(), Polynomial(3))
+    with torch.inference_mode():
+        plain, quick = both(memory, spins(5, 33, seed=14))
+    assert_same(plain, quick)
+    assert quick.state.dtype == torch.float64
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(SEPARATIONS), st.integers(2, 60), st.integers(4, 40), st.integers(0, 10**6))
+def test_a_certificate_is_never_wrong(separation, k, dim, seed):
+    """Whatever the next flips are, visits within the budget copy the strongest memory."""
+    xi = spins(k, dim, seed=seed)
+    memory = DiscreteDenseAM(xi, separation)
+    weights = fast.FastSweep(memory)._weights_of("exact")
+    state = corrupted(xi[:1], 0.15, seed=seed)
+    h = weights.start(memory._overlaps(state))
+    _, _, size = weights(h)
+    budget, goal = int(weights.budget(h, size)), weights.winner(h)[0, :dim]
+    order = torch.randperm(dim, generator=torch.Generator().manual_seed(seed))
+    flips = 0
+    for i in order:
+        if flips > budget:
+            break
+        end = memory.recall(state, order=i[None]).state
+        assert end[0, i] == goal[i]
+        flips += int((end != state).sum())
+        state = end
+
+
+def test_certificates_are_given_out():
+    """A test of certificates means nothing where there are none."""
+    xi = spins(200, 100, seed=15)
+    for separation in (RectifiedPolynomial(10), Polynomial(10), Polynomial(7), Exponential()):
+        memory = DiscreteDenseAM(xi, separation)
+        weights = fast.FastSweep(memory)._weights_of("exact")
+        h = weights.start(memory._overlaps(corrupted(xi[:20], 0.1, seed=16)))
+        assert (weights.budget(h, weights(h)[2]) >= 3).float().mean() > 0.8
