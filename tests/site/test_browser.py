@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 HANDS = ":is(.explorable, .am-movie) :is(input[type=range], [role=slider])"
+LOOK = "e => window.picture(e.closest('.am-movie, .explorable'))"
 TOO_WIDE = """
 [...document.querySelectorAll('.bd-article *')]
   .filter((e) => e.getBoundingClientRect().right > 391 && !e.closest('pre, .math, .output'))
@@ -35,26 +36,33 @@ def assert_quiet(opened) -> None:
     assert not opened.outside, "the page asks the network (is npm there? tools/vendor.py tells)"
 
 
+def at_rest(page, hand) -> str:
+    """The picture beside a slider once it has not changed for half a second; else nothing."""
+    last = ""
+    for _ in range(40):
+        now = hand.evaluate(LOOK)
+        if now == last:
+            return now
+        last = now
+        page.wait_for_timeout(500)
+    return ""
+
+
 def assert_sliders_move(page) -> None:
     """Every slider changes the picture beside it, and the picture rests when nobody touches it."""
-    look = "e => window.picture(e.closest('.am-movie, .explorable'))"
     hands = page.locator(HANDS)
-    if hands.count():
-        page.wait_for_timeout(1500)  # an opening move may still play
     for number in range(hands.count()):
         hand = hands.nth(number)
         name = hand.evaluate("e => e.name || e.id || e.getAttribute('aria-label') || e.outerHTML")
         hand.scroll_into_view_if_needed()
         hand.focus()
-        page.wait_for_timeout(300)
-        before = hand.evaluate(look)
-        page.wait_for_timeout(200)
-        assert hand.evaluate(look) == before, f"the picture of {name} never rests: no test of it"
+        before = at_rest(page, hand)
+        assert before, f"the picture of {name} never rests, so no slider can be seen to move it"
         seen = {before}
         for key in ("ArrowRight", "ArrowLeft", "End", "Home"):
             hand.press(key)
             page.wait_for_timeout(150)
-            seen.add(hand.evaluate(look))
+            seen.add(hand.evaluate(LOOK))
         assert len(seen) > 1, f"slider {number} ({name}) moves nothing"
 
 
