@@ -4,6 +4,7 @@ Nothing here knows a model: everything takes arrays, tensors or callables.
 """
 
 from .figures import (
+    curves,
     energy_trace,
     figure,
     image_grid,
@@ -12,25 +13,30 @@ from .figures import (
     landscape_1d,
     measured,
     theory,
+    thumbnails,
 )
 from .glue import glue
 from .movies import recall_movie
-from .style import ENERGY_CMAP, PALETTE, use_style
+from .style import PALETTE, energy_map, ink_on_paper, shades, use_style
 from .widgets import explore
 
 __all__ = [
-    "ENERGY_CMAP",
     "PALETTE",
+    "curves",
+    "energy_map",
     "energy_trace",
     "explore",
     "figure",
     "glue",
     "image_grid",
+    "ink_on_paper",
     "interval_band",
     "landscape",
     "landscape_1d",
     "measured",
     "recall_movie",
+    "shades",
     "theory",
+    "thumbnails",
     "use_style",
 ]

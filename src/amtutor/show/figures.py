@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 
-from .._check import count, positive
+from .._check import count, fail, positive
 from . import style
-from .style import ENERGY_CMAP, PALETTE, WIDTH
+from .style import PALETTE, WIDTH
+
+_MARKERS = "os^DvP"
+_DASHES = ("-", (0, (6, 2)), (0, (4, 1.5, 1, 1.5)), (0, (1.5, 1.5)))
 
 
 def array(name: str, x: Any) -> np.ndarray:
@@ -94,7 +100,7 @@ def image_grid(
         images: (n, D) or (rows, n, D) with ``shape``; or (n, H, W), (rows, n, H, W).
         shape: (H, W) of a grey image, (3, H, W) of a colour one.
         titles: one per image; for (rows, n, ...) one per column, or a list per row.
-        columns: images in a row where ``images`` has no rows; by default at most 8.
+        columns: images in a row where ``images`` has no rows; by default at most 10.
         row_titles: one per row, written to its left.
         vmin, vmax: the values of paper and of ink; by default the range of all images.
         scale: size of an image; 1.0 is 0.85 inch, less where the page is full.
@@ -106,7 +112,8 @@ def image_grid(
     colour = x.shape[-1] == 3 and x.ndim > 3
     gridded = x.ndim == (5 if colour else 4)
     if not gridded:
-        columns = min(len(x), 8) if columns is None else count("columns", columns)
+        even = math.ceil(len(x) / math.ceil(len(x) / 10))
+        columns = even if columns is None else min(len(x), count("columns", columns))
         cells = [list(x[i : i + columns]) for i in range(0, len(x), columns)]
     else:
         cells = [list(row) for row in x]
@@ -237,6 +244,7 @@ def landscape(
     memories: Any = None,
     paths: Any = None,
     levels: int | Sequence[float] = 14,
+    ceiling: float | None = None,
     colourbar: bool = True,
 ) -> Axes:
     """Draw an energy over the plane: deep blue is low, pale is high, blank is infinite.
@@ -247,34 +255,53 @@ def landscape(
         memories: (K, 2), drawn as blue discs.
         paths: one descent (T, 2) or several (T, queries, 2), as ``trajectory.states``; each
             starts at an orange disc.
-        levels: number of contours, or their energies.
+        levels: number of contour lines, or their energies.
+        ceiling: energies above it look alike, which leaves more shades for the valleys.
 
     Raises:
         ValueError: if the energy does not give one value per point, or is nowhere finite.
     """
-    (left, right), (bottom, top) = _bounds(bounds, 2)
+    (left, right), (bottom, top) = extent = _bounds(bounds, 2)
     n = count("resolution", resolution, least=2)
     u, v = np.meshgrid(np.linspace(left, right, n), np.linspace(bottom, top, n))
     z = _evaluate(energy, np.stack([u.ravel(), v.ravel()], axis=1)).reshape(n, n)
     if not np.isfinite(z).any():
         raise ValueError("energy: not finite anywhere within bounds, expected some finite values")
-    ax = _axes(ax, 5.2, 4.4)
-    levels = MaxNLocator(levels).tick_values(np.nanmin(z), np.nanmax(z)) \
-        if isinstance(levels, int) else np.asarray(levels)
-    filled = ax.contourf(u, v, z, levels=levels, cmap=ENERGY_CMAP, extend="both")
-    ax.contour(u, v, z, levels=levels, colors=PALETTE["ink"], linewidths=0.5, alpha=0.35)
+    high = np.nanmax(z) if ceiling is None else float(ceiling)
+    if ceiling is not None and not np.nanmin(z) < high:
+        raise fail("ceiling", ceiling, f"more than the least energy, {np.nanmin(z):g}")
+    ax = _axes(ax, 5.4, 4.4)
+    shades = ax.imshow(z, cmap=style.energy_map(), vmax=high, extent=np.ravel(extent),
+                       origin="lower", interpolation="bilinear")
+    _contours(ax, u, v, z, levels, high)
     ax.set(aspect="equal", xlim=(left, right), ylim=(bottom, top))
     if colourbar:
-        bar = ax.figure.colorbar(filled, ax=ax, label="energy", shrink=0.8, aspect=24)
+        bar = ax.figure.colorbar(shades, ax=ax, label="energy", shrink=0.8, aspect=24,
+                                 extend="max" if high < np.nanmax(z) else "neither")
         bar.outline.set_visible(False)
-        bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+        bar.locator = MaxNLocator(5)
+        bar.update_ticks()
     for path in _paths(paths):
         _draw_path(ax, path)
     if memories is not None:
         xi = array("memories", memories).reshape(-1, 2)
-        ax.plot(*xi.T, "o", color=PALETTE["memory"], markersize=9, markeredgecolor="white",
+        ax.plot(*xi.T, "o", color=PALETTE["memory"], markersize=9, markeredgecolor=PALETTE["paper"],
                 markeredgewidth=1.5, linestyle="none", label="memory", zorder=5)
     return ax
+
+
+def _contours(ax: Axes, u: np.ndarray, v: np.ndarray, z: np.ndarray, levels: Any, high: float):
+    """Draw hairlines of equal energy: light ones in the valleys, dark ones on the hills."""
+    low = np.nanmin(z)
+    if isinstance(levels, int):
+        levels = MaxNLocator(levels).tick_values(low, high)
+    at = np.unique(array("levels", levels).reshape(-1))
+    at = at[(at > low) & (at <= high)]
+    if at.size:
+        middle = (low + high) / 2
+        z = np.where(np.isnan(z), np.nanmax(z), z)  # lines do not fray where the energy ends
+        colours = [PALETTE["paper"] + "80" if e < middle else PALETTE["ink"] + "40" for e in at]
+        ax.contour(u, v, z, levels=at, colors=colours, linewidths=0.8, linestyles="solid")
 
 
 def _paths(paths: Any) -> list[np.ndarray]:
@@ -290,13 +317,12 @@ def _paths(paths: Any) -> list[np.ndarray]:
 
 
 def _draw_path(ax: Axes, path: np.ndarray) -> None:
-    """Draw one descent from its orange start."""
-    halo = [patheffects.Stroke(linewidth=4.5, foreground="white"), patheffects.Normal()]
-    ax.plot(*path.T, color=PALETTE["trajectory"], path_effects=halo, zorder=3)
-    ax.plot(*path[-1], "o", color=PALETTE["trajectory"], markersize=6, markeredgecolor="white",
-            zorder=4)
-    ax.plot(*path[0], "o", color=PALETTE["query"], markersize=8, markeredgecolor="white",
-            markeredgewidth=1.5, zorder=4)
+    """Draw one descent from its orange start to a purple rest."""
+    halo = [patheffects.Stroke(linewidth=4, foreground=PALETTE["paper"]), patheffects.Normal()]
+    rim = {"markeredgecolor": PALETTE["paper"], "markeredgewidth": 1.2, "linestyle": "none"}
+    ax.plot(*path.T, color=PALETTE["trajectory"], linewidth=2, path_effects=halo, zorder=3)
+    ax.plot(*path[0], "o", color=PALETTE["query"], markersize=8, zorder=4, **rim)
+    ax.plot(*path[-1], "o", color=PALETTE["trajectory"], markersize=8, zorder=6, **rim)
 
 
 def landscape_1d(
@@ -310,40 +336,79 @@ def landscape_1d(
     paths: Any = None,
     label: str | None = None,
 ) -> Axes:
-    """Draw an energy over a line, with balls that sit on it.
+    """Draw an energy over a line, with balls that sit on it or roll down it.
 
     Args:
         energy: maps points (N, 1) to energies (N,).
         bounds: (low, high).
-        memories: positions marked on the axis.
+        memories: positions, marked by blue triangles on the axis.
         balls: positions of balls on the curve.
-        paths: (T,) or (T, queries): each a ball rolling from its orange start.
+        paths: (T,), (T, queries) or (T, queries, 1), as ``trajectory.states``: each a ball that
+            rolls from its orange start to a purple rest.
 
     Raises:
         ValueError: if the energy does not give one value per point.
     """
     ((low, high),) = _bounds(bounds, 1)
     x = np.linspace(low, high, count("resolution", resolution, least=2))
-    e = _evaluate(energy, x[:, None])
     ax = _axes(ax)
-    ax.plot(x, e, color=PALETTE["energy"], label=label)
+    ax.plot(x, _evaluate(energy, x[:, None]), color=PALETTE["energy"], label=label)
     ax.set(xlim=(low, high), ylabel="energy", xlabel="state")
+    ax.margins(y=0.12)
+    small = ax.bbox.width < 300  # a panel among others
+    ball = {"markersize": 8 if small else 11, "markeredgecolor": PALETTE["paper"]}
 
-    def sit(at: np.ndarray, colour: str, **look: Any) -> None:
-        ax.plot(at, _evaluate(energy, at[:, None]), "o", color=colour,
-                markeredgecolor=PALETTE["paper"], **look)
+    def sit(at: np.ndarray, look: str, colour: str, **options: Any) -> None:
+        ax.plot(at, _evaluate(energy, at[:, None]), look, color=PALETTE[colour], **options)
 
     if paths is not None:
-        for path in array("paths", paths).reshape(len(paths), -1).T:
-            sit(path[1:], PALETTE["trajectory"], markersize=7, alpha=0.8)
-            sit(path[:1], PALETTE["query"], markersize=12, zorder=4)
+        rolls = array("paths", paths)
+        for path in rolls.reshape(len(rolls), -1).T:
+            sit(path, "-", "trajectory", linewidth=9, alpha=0.4, zorder=1.5)
+            sit(path[:1], "o", "query", zorder=4, **ball)
+            sit(path[-1:], "o", "trajectory", zorder=5, **ball)
     if balls is not None:
-        sit(array("balls", balls).reshape(-1), PALETTE["query"], markersize=12, zorder=4)
+        sit(array("balls", balls).reshape(-1), "o", "query", zorder=4, **ball)
     if memories is not None:
         at = array("memories", memories).reshape(-1)
-        ax.plot(at, np.full(at.shape, 0.02), "^", color=PALETTE["memory"], markersize=9,
+        ax.plot(at, np.zeros(at.shape), "^", color=PALETTE["memory"], markersize=9, zorder=6,
                 transform=ax.get_xaxis_transform(), clip_on=False)
     return ax
+
+
+def thumbnails(
+    ax: Axes,
+    places: Any,
+    images: Any,
+    *,
+    shape: Sequence[int] | None = None,
+    size: float = 0.42,
+    offset: Sequence[float] = (0.0, 0.0),
+) -> list[AnnotationBbox]:
+    """Put small pictures on a plot, each centred at its place plus ``offset``.
+
+    Args:
+        places: (n, 2) in the units of the axes.
+        images: (n, D) with ``shape``, or (n, H, W).
+        size: width of a picture in inches.
+        offset: shift of all pictures in inches, (right, up).
+
+    Raises:
+        ValueError: if there is not one picture per place.
+    """
+    x, at = as_grid("images", images, shape), array("places", places).reshape(-1, 2)
+    if len(x) != len(at) or x.ndim not in (3, 4):
+        raise ValueError(f"images: got shape {x.shape}, expected {len(at)} images, one per place")
+    look = {"cmap": style.ink_on_paper(), "norm": Normalize(x.min(), x.max())}
+    zoom = 72 * positive("size", size) / x.shape[2]
+    boxes = []
+    for place, image in zip(at, x, strict=True):
+        tile = OffsetImage(image, zoom=zoom, interpolation="nearest", resample=False, **look)
+        box = AnnotationBbox(tile, place, xybox=tuple(72 * o for o in offset), pad=0.12,
+                             boxcoords="offset points",
+                             bboxprops={"lw": 0.6, "ec": PALETTE["muted"], "fc": PALETTE["paper"]})
+        boxes.append(ax.add_artist(box))
+    return boxes
 
 
 # --- measured against theory ----------------------------------------------------------------
@@ -394,4 +459,38 @@ def interval_band(
     colour = PALETTE["muted"] if colour is None else colour
     ax.fill_between(array("x", x), array("low", low), array("high", high), color=colour,
                     alpha=0.22, linewidth=0, label=label, zorder=1)
+    return ax
+
+
+def curves(
+    x: Any,
+    ys: Mapping[str, Any],
+    *,
+    ax: Axes | None = None,
+    colours: Sequence[str] | None = None,
+    legend: bool = True,
+) -> Axes:
+    """Draw several labelled curves over one x, told apart by shade, marker and dashes.
+
+    Args:
+        x: (N,).
+        ys: label: values (N,), in their natural order (n = 2, 3, 4): shades go dark to light.
+        colours: one per curve, colours or names in PALETTE.
+
+    Raises:
+        ValueError: if a curve has another length than ``x``.
+    """
+    x = array("x", x).reshape(-1)
+    colours = style.shades(len(ys)) if colours is None else [PALETTE.get(c, c) for c in colours]
+    if len(colours) != len(ys):
+        raise ValueError(f"colours: got {len(colours)}, expected {len(ys)}, one per curve")
+    ax = _axes(ax)
+    for k, (label, y) in enumerate(ys.items()):
+        y = array(label, y).reshape(-1)
+        if y.shape != x.shape:
+            raise ValueError(f"{label}: got {y.size} values for {x.size} x")
+        ax.plot(x, y, color=colours[k], label=label, marker=_MARKERS[k % 6] if x.size < 40 else "",
+                linestyle=_DASHES[k % 4], markeredgecolor=PALETTE["paper"])
+    if legend and ys:
+        ax.legend()
     return ax

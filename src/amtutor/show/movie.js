@@ -14,19 +14,20 @@ for (const root of document.querySelectorAll('[data-movie="MOVIE_KEY"]:not([data
     const strip = new Image();
     const points = card.querySelector("polyline").getAttribute("points").split(" ");
     const [dot, number] = [card.querySelector("circle"), card.querySelector("output")];
-    const title = card.querySelector("figcaption").textContent || "state";
+    const title = card.querySelector("figcaption")?.textContent || "state";
     strip.onload = () => { still.replaceWith(canvas); draw(); };
     function draw() {
-      const i = +slider.value, [x, y] = points[i].split(","), e = data.energies[q][i];
+      const i = +slider.value, [x, y] = points[i].split(",");
       canvas.getContext("2d").drawImage(strip, 0, -i * height);
       canvas.setAttribute("aria-label", title + " after step " + data.steps[i]);
       dot.setAttribute("cx", x);
       dot.setAttribute("cy", y);
-      number.textContent = e === null ? "∞" : String(+e.toPrecision(4)).replace("-", "−");
+      number.textContent = data.energies[q][i];
     }
     strip.src = data.strips[q];
     return draw;
   });
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   let timer = 0;
   function go(i) {
     slider.value = i;
@@ -38,7 +39,7 @@ for (const root of document.querySelectorAll('[data-movie="MOVIE_KEY"]:not([data
   function play() {
     if (+slider.value === last) go(0);
     button.textContent = "Pause";
-    timer = setInterval(() => { +slider.value < last ? go(+slider.value + 1) : stop(); }, 1000 / data.fps);
+    timer = setInterval(() => { +slider.value < last ? go(+slider.value + 1) : stop(); }, 1000 / (calm ? Math.min(2, data.fps) : data.fps));
   }
   button.onclick = () => (timer ? stop() : play());
   slider.oninput = () => { stop(); go(+slider.value); };

@@ -23,6 +23,7 @@ from .._check import count, positive
 from .figures import array
 
 _MAX_FRAMES = 120
+_SCALE = 6  # page pixels per image pixel where no style sheet says otherwise
 
 
 def recall_movie(
@@ -56,19 +57,19 @@ def recall_movie(
     if len(titles) != queries:
         raise ValueError(f"titles: got {len(titles)}, expected {queries}, one per query")
     last = len(x) - 1
-    steps = np.unique(np.linspace(0, last, min(len(x), count("max_frames", max_frames, least=2)))
-                      .round().astype(int))
+    kept = min(len(x), count("max_frames", max_frames, least=2))
+    steps = np.linspace(0, last, kept).round().astype(int)
     pixels = _to_bytes(x[steps], vmin, vmax)
+    texts = _texts(e[steps])
     data = {
         "steps": steps.tolist(),
         "fps": positive("fps", fps),
         "size": list(pixels.shape[2:4]),
         "strips": [_png(pixels[:, q].reshape(-1, *pixels.shape[3:])) for q in range(queries)],
-        "energies": [[None if not np.isfinite(v) else float(f"{v:.5g}") for v in e[steps, q]]
-                     for q in range(queries)],
+        "energies": [[row[q] for row in texts] for q in range(queries)],
     }
-    cards = [_card(titles[q], pixels[-1, q], data["energies"][q], e[-1, q])
-             for q in range(queries)]
+    curves = _curves(e[steps])
+    cards = [_card(titles[q], pixels[-1, q], curves[q], texts[-1][q]) for q in range(queries)]
     return HTML(_page(cards, data, last, grey=pixels.ndim == 4))
 
 
@@ -104,34 +105,40 @@ def _png(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _number(value: float) -> str:
-    """Return an energy as the page shows it."""
-    return f"{value:.4g}".replace("-", "−") if np.isfinite(value) else "∞"
+def _texts(e: np.ndarray) -> list[list[str]]:
+    """Return the energies as the page shows them, all with the same number of decimals."""
+    known = e[np.isfinite(e)]
+    span = float(np.ptp(known) or np.abs(known).max()) if known.size else 0.0
+    decimals = int(np.clip(np.ceil(2.5 - np.log10(span)), 0, 6)) if span else 0
+    return [
+        [f"{v:z.{decimals}f}".replace("-", "−") if np.isfinite(v) else "∞" for v in row]
+        for row in e
+    ]
 
 
-def _curve(energies: list[float | None]) -> list[list[float]]:
-    """Return the energy curve in the 200 x 80 units of its SVG, infinite values at the top."""
-    known = [v for v in energies if v is not None]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    span = (high - low) or 1.0
-    n = len(energies) - 1
-    return [[round(6 + 188 * i / n, 2), 6.0 if v is None else round(74 - 68 * (v - low) / span, 2)]
-            for i, v in enumerate(energies)]
+def _curves(e: np.ndarray) -> list[list[str]]:
+    """Return each query's curve in the 200 x 80 units of its SVG.
+
+    All share one scale, so that deeper is lower; infinite values lie at the top.
+    """
+    known = e[np.isfinite(e)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    share = np.where(np.isfinite(e), (e - low) / ((high - low) or 1.0), 1.0)
+    across, down = 6 + 188 * np.linspace(0, 1, len(e)), 72 - 64 * share
+    return [[f"{a:.1f},{b:.1f}" for a, b in zip(across, column, strict=True)] for column in down.T]
 
 
-def _card(title: str, last: np.ndarray, energies: list[float | None], final: float) -> str:
+def _card(title: str, last: np.ndarray, curve: list[str], energy: str) -> str:
     """Return the HTML of one query: title, picture, curve, number."""
-    points = _curve(energies)
     name = html.escape(title)
-    path = " ".join(f"{a:g},{b:g}" for a, b in points)
+    x, y = curve[-1].split(",")
     return (
-        f'<figure class="am-movie-card"><figcaption>{name}</figcaption>'
+        f'<figure class="am-movie-card">{f"<figcaption>{name}</figcaption>" if name else ""}'
         f'<img class="am-movie-frame" alt="{name or "state"} after the last step" '
-        f'src="{_png(last)}" width="{6 * last.shape[1]}">'
-        f'<svg class="am-movie-curve" viewBox="0 0 200 80" role="img" aria-label="energy by step">'
-        f'<polyline points="{path}"/>'
-        f'<circle cx="{points[-1][0]:g}" cy="{points[-1][1]:g}" r="5"/></svg>'
-        f'<p class="am-movie-energy">energy <output>{_number(final)}</output></p></figure>'
+        f'src="{_png(last)}" width="{_SCALE * last.shape[1]}">'
+        '<svg class="am-movie-curve" viewBox="0 0 200 80" role="img" aria-label="energy by step">'
+        f'<polyline points="{" ".join(curve)}"/><circle cx="{x}" cy="{y}" r="6"/></svg>'
+        f'<p class="am-movie-energy">energy <output>{energy}</output></p></figure>'
     )
 
 
@@ -144,12 +151,13 @@ def _page(cards: list[str], data: dict[str, Any], last: int, *, grey: bool) -> s
     inner = (
         f'<div class="am-movie-cards">{"".join(cards)}</div>'
         '<div class="am-movie-hands" hidden><button type="button">Play</button>'
-        f'<label><span>step <output>{last}</output> of {last}</span>'
+        f'<label><span>step <output style="min-width:{len(str(last))}ch">{last}</output>'
+        f' of {last}</span>'
         f'<input type="range" min="0" max="{top}" step="1" value="{top}"></label></div>'
         f'<script type="application/json">{body}</script>'
     )
     key = "am-movie-" + hashlib.sha256((style + script + inner).encode()).hexdigest()[:12]
-    kind = "am-movie am-movie-grey" if grey else "am-movie"
+    kind = "am-movie" + " am-movie-grey" * grey + " am-movie-one" * (len(cards) == 1)
     return (
         f'<style>{style}</style><div class="{kind}" data-movie="{key}">{inner}</div>'
         f'<script>{script.replace("MOVIE_KEY", key)}</script>'

@@ -12,8 +12,9 @@ from cycler import cycler
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_hex
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
+from PIL import Image, ImageChops
 
 from .._check import choice
 
@@ -49,24 +50,42 @@ THEMES = {"light": _LIGHT, "dark": _DARK}
 #: The colour of each meaning in the theme in use; ``use_style`` fills it.
 PALETTE = dict(_LIGHT)
 
-#: Low energy is deep blue, high energy is pale: equal steps look equal.
-ENERGY_CMAP = LinearSegmentedColormap.from_list(
-    "am_energy", ["#173A63", "#2F6A8F", "#5B97AE", "#92BFC7", "#C9E0DF", "#F7FAF6"]
-)
+# Low energy first: deep blue to paper, in equal steps of CIELAB. In the dark it glows instead.
+_ENERGY = {
+    "light": (
+        ["#173A63", "#245279", "#306B90", "#4984A1", "#649DB2"]
+        + ["#85B5C1", "#A9CDD1", "#D0E4E2", "#F7FAF6"]
+    ),
+    "dark": (
+        ["#A9D0FA", "#84BADF", "#66A2C0", "#4E8A9F", "#41737F"]
+        + ["#335B61", "#274444", "#1D2E2E", "#14191B"]
+    ),
+}
+_SHADES = {
+    "light": ["#173A63", "#0072B2", "#3A9A8C"],
+    "dark": ["#A9D0FA", "#42B4F4", "#3A9A8C"],
+}
+_theme = "light"
 
 WIDTH = 7.0  # inches: the text column of the book
 _DENSITY = 1.5  # image pixels per page pixel, so that figures stay sharp on fine screens
 _PAGE_DPI = 100  # page pixels per inch
+_UNSEEN = 8  # of 255: a change of colour nobody notices, which a palette of 256 may make
 
 
-def ink_on_paper() -> ListedColormap | LinearSegmentedColormap:
+def ink_on_paper() -> LinearSegmentedColormap:
     """Return the grey map of the theme in use: low = paper, high = ink."""
     return LinearSegmentedColormap.from_list("am_ink", [PALETTE["paper"], PALETTE["ink"]])
 
 
+def energy_map() -> LinearSegmentedColormap:
+    """Return the map of the theme in use for energies: low = deep, high fades into the page."""
+    return LinearSegmentedColormap.from_list("am_energy", _ENERGY[_theme])
+
+
 def shades(k: int) -> list[str]:
-    """Return ``k`` colours in order, dark to light: for n = 2, 3, 4 or growing D."""
-    ramp = LinearSegmentedColormap.from_list("am_shades", ["#173A63", "#0072B2", "#3A9A8C"])
+    """Return ``k`` colours in order, for n = 2, 3, 4 or growing D; strongest first."""
+    ramp = LinearSegmentedColormap.from_list("am_shades", _SHADES[_theme])
     return [to_hex(ramp(i / max(k - 1, 1))) for i in range(k)]
 
 
@@ -79,7 +98,8 @@ def use_style(theme: str = "light") -> None:
     Raises:
         ValueError: if ``theme`` is neither.
     """
-    choice("theme", theme, tuple(THEMES))
+    global _theme
+    _theme = choice("theme", theme, tuple(THEMES))
     PALETTE.update(THEMES[theme])
     mpl.rcParams.update(_rc(PALETTE))
     _show_figures_once()
@@ -95,18 +115,20 @@ def _rc(p: dict[str, str]) -> dict[str, Any]:
         "savefig.bbox": "tight",
         "savefig.pad_inches": 0.08,
         "figure.constrained_layout.use": True,
+        "figure.constrained_layout.w_pad": 0.07,
+        "figure.constrained_layout.wspace": 0.03,
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "mathtext.fontset": "dejavusans",
-        "font.size": 11.0,
-        "axes.labelsize": 11.5,
-        "axes.titlesize": 12.0,
+        "font.size": 11.5,
+        "axes.labelsize": 12.0,
+        "axes.titlesize": 12.5,
         "axes.titlelocation": "left",
         "axes.titlepad": 8.0,
         "axes.labelpad": 6.0,
-        "xtick.labelsize": 10.5,
-        "ytick.labelsize": 10.5,
-        "legend.fontsize": 10.5,
+        "xtick.labelsize": 11.0,
+        "ytick.labelsize": 11.0,
+        "legend.fontsize": 11.0,
         "legend.frameon": False,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -145,9 +167,15 @@ def new_figure(width: float = WIDTH, height: float = 3.6) -> Figure:
 
 
 def png(fig: Figure) -> bytes:
-    """Return a figure as PNG bytes, the same bytes on every run."""
+    """Return a figure as small PNG bytes, the same on every run."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", metadata={"Software": None})
+    full = Image.open(buffer).convert("RGB")
+    few = full.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    change = ImageChops.difference(full, few.convert("RGB"))
+    unseen = max(high for _, high in change.getextrema()) <= _UNSEEN
+    buffer = io.BytesIO()
+    (few if unseen else full).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

@@ -29,10 +29,18 @@ def explore(draw: Callable[..., Any], **controls: Any) -> Any:
     """
     sliders = {name: _parse(name, spec) for name, spec in controls.items()}
     defaults = {name: spec["value"] for name, spec in sliders.items()}
-    first = draw(**defaults)
+    first = _drawn(draw, defaults)
     if os.environ.get("AMTUTOR_STATIC") == "1":
         return first
     return _live(draw, sliders, first)
+
+
+def _drawn(draw: Callable[..., Any], values: dict[str, Any]) -> Any:
+    """Return what ``draw`` returned, or the figure it left in pyplot."""
+    before = set(plt.get_fignums())
+    result = draw(**values)
+    new = [n for n in plt.get_fignums() if n not in before]
+    return plt.figure(new[-1]) if result is None and new else result
 
 
 def _parse(name: str, spec: Any) -> dict[str, Any]:
@@ -76,19 +84,10 @@ def _live(draw: Callable[..., Any], specs: dict[str, dict[str, Any]], first: Any
     def redraw(_change: Any = None) -> None:
         picture.clear_output(wait=True)
         with picture:  # an error inside is printed where the picture would be
-            present(draw(**{name: part.value for name, part in parts.items()}))
+            display(_drawn(draw, {name: part.value for name, part in parts.items()}))
 
     for part in parts.values():
         part.observe(redraw, names="value")
     with picture:
-        present(first)
+        display(first)
     return ipw.VBox([*parts.values(), picture])
-
-
-def present(result: Any) -> None:
-    """Display what a draw function returned, or what it left in pyplot."""
-    if result is not None:
-        display(result)
-    for number in plt.get_fignums():
-        display(plt.figure(number))
-        plt.close(number)
