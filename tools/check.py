@@ -92,11 +92,11 @@ def missing_data(text: str) -> str:
         code = (
             "from amtutor import data\n"
             f"try: data.{name}()\n"
-            "except data.DataNotFound as error: print(error)"
+            "except data.DataNotFound as error: print('not here:', error)"
         )
-        good, said = run(PYTHON, "-c", code, log=False)
-        if said.strip():
-            return said.strip().splitlines()[-1]
+        _, said = run(PYTHON, "-c", code, log=False)
+        if reason := re.search(r"^not here: (.+)$", said, re.MULTILINE):
+            return reason[1]
     return ""
 
 

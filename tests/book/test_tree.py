@@ -27,6 +27,21 @@ def test_no_path_of_a_machine():
     assert not found
 
 
+def test_colab_links_open_committed_notebooks():
+    names = {path.relative_to(ROOT).as_posix() for path in tracked()}
+    pattern = r"colab\.research\.google\.com/github/([^\s)\"'>]+)"
+    links = {
+        link
+        for path in tracked()
+        if path.suffix == ".md"
+        for link in re.findall(pattern, path.read_text("utf-8"))
+    }
+    assert links
+    for link in links:
+        name = link.removeprefix("amtutor/amtutor/blob/main/")
+        assert name.endswith(".ipynb") and name in names, f"{link}: no such notebook in git"
+
+
 def test_no_large_file():
     large = [p.name for p in tracked() if p.stat().st_size > 4_000_000]
     assert not large
