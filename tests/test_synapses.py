@@ -45,6 +45,11 @@ CASES = {
     "conv": (conv(), [(2, 6, 5), (3, 4, 3)], ()),
     "conv-strided": (conv(stride=2), [(2, 8, 7), (3, 3, 3)], ()),
     "conv-padded": (conv(stride=3, padding=1), [(2, 8, 7), (3, 3, 3)], ()),
+    "conv-wide": (
+        lambda: syn.Conv2d(5, 3, 3, stride=2, padding=1, generator=rng()),
+        [(5, 8, 7), (3, 4, 4)],
+        (),
+    ),
     "pool": (lambda: syn.Pool2d(2, strength=1.5), [(3, 6, 5), (3, 3, 2)], ()),
     "pool-overlap": (lambda: syn.Pool2d(3, stride=2), [(3, 8, 7), (3, 3, 3)], ()),
     "pool-max": (lambda: syn.Pool2d(2, mode="max"), [(3, 6, 5), (3, 3, 2)], ()),

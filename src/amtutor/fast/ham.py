@@ -93,10 +93,11 @@ def _terms(connection, free: set[str]) -> list[Term]:
     """List what a connection sends to layers that can move."""
     names, synapse = connection.names, connection.synapse
     if type(synapse) is Dense and len(names) == 2:
-        pairs = [(0, 1, synapse.weight), (1, 0, synapse.weight.T.contiguous())]
+        ways = [(0, 1, synapse.weight), (1, 0, synapse.weight.T.contiguous())]
+        sizes = synapse.shapes
         return [
-            ({names[j]}, partial(_dense, names[i], names[j], synapse.shapes[i], synapse.shapes[j], w))
-            for i, j, w in pairs
+            ({names[j]}, partial(_dense, names[i], names[j], sizes[i], sizes[j], weight))
+            for i, j, weight in ways
             if names[i] in free
         ]
     wanted = tuple(n in free for n in names)
