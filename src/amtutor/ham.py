@@ -594,7 +594,7 @@ def _label(synapse: Callable) -> str:
 
 
 def _detail(synapse: Callable) -> str:
-    return synapse.extra_repr() if isinstance(synapse, nn.Module) else ""
+    return synapse.summary() if isinstance(synapse, synapses.Synapse) else ""
 
 
 def _text(lagrangian: Lagrangian) -> str:

@@ -77,6 +77,10 @@ class Synapse(nn.Module):
     def check_shapes(self, *shapes: Shape) -> None:
         """Raise ValueError where layers of these shapes cannot be connected."""
 
+    def summary(self) -> str:
+        """Say in a few characters what a diagram should show beside the name."""
+        return ""
+
 
 class Dense(Synapse):
     r"""Dense synapse of any arity: :math:`E = -\sum W_{ij\dots}\,\hat x_i \hat y_j \cdots`.
@@ -150,6 +154,10 @@ class Dense(Synapse):
         )
         if not fits or len({have[: len(have) - len(want)] for have, want in pairs}) > 1:
             raise _misfit(self, shapes, self.shapes)
+
+    def summary(self) -> str:
+        """Sizes of the weight."""
+        return " × ".join(map(str, self.weight.shape))
 
     def extra_repr(self) -> str:
         """Name the sizes."""
@@ -291,6 +299,12 @@ class Conv2d(_ImagePair):
             )
         super().check_shapes(*shapes)
 
+    def summary(self) -> str:
+        """Window and step."""
+        return f"{self.kernel_size} × {self.kernel_size}" + f", stride {self.stride}" * (
+            self.stride > 1
+        )
+
     def extra_repr(self) -> str:
         """Name the sizes."""
         out, inside = self.weight.shape[:2]
@@ -348,6 +362,10 @@ class Pool2d(_ImagePair):
 
     def _output(self, shape: Shape) -> Shape:
         return shape[0], *(_windows(n, self.kernel_size, self.stride, 0) for n in shape[1:])
+
+    def summary(self) -> str:
+        """Mode and window."""
+        return f"{self.mode} {self.kernel_size} × {self.kernel_size}"
 
     def extra_repr(self) -> str:
         """Name the window."""
@@ -432,6 +450,10 @@ class Attention(Synapse):
         if self.exclude_self and shapes[0][-2] < 2:
             raise ValueError("Attention: exclude_self needs at least two tokens, got one")
 
+    def summary(self) -> str:
+        """Number of heads."""
+        return f"{len(self.W_query)} heads" if len(self.W_query) > 1 else ""
+
     def extra_repr(self) -> str:
         """Name the sizes."""
         heads, depth, _ = self.W_query.shape
@@ -487,6 +509,10 @@ class Hopfield(Synapse):
         _arity(self, shapes, 1)
         if shapes[0][len(shapes[0]) - len(self.shape) :] != self.shape:
             raise _misfit(self, shapes, (self.shape,))
+
+    def summary(self) -> str:
+        """Number of memories."""
+        return f"K = {len(self.memories)}"
 
     def extra_repr(self) -> str:
         """Name the sizes."""

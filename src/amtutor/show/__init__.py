@@ -3,6 +3,7 @@
 Nothing here knows a model: everything takes arrays, tensors or callables.
 """
 
+from .diagram import hypergraph
 from .figures import (
     curves,
     energy_trace,
@@ -28,6 +29,7 @@ __all__ = [
     "explore",
     "figure",
     "glue",
+    "hypergraph",
     "image_grid",
     "ink_on_paper",
     "interval_band",
