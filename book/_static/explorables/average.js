@@ -137,11 +137,19 @@ export function members(valley) {
   return [...NAMES].filter((_, i) => (valley.weights[i] ?? 0) >= 0.1);
 }
 
+/** Where a valley lies, in words. */
+function placeOf(valley) {
+  const most = Math.max(...valley.weights);
+  const owner = NAMES[valley.weights.indexOf(most)];
+  if (most > 0.97) return `${owner} itself`;
+  return most > 0.6 ? `beside ${owner}` : `the average of ${members(valley).join("+")}`;
+}
+
 /** The regime's name, and what is remembered, in words: [lead, rest, kind]. */
 export function tell(found, memories, beta) {
   const kind = regime(found, memories.length);
   const groups = found.map(members).sort((a, b) => b.length - a.length);
-  const places = groups.map((g) => (g.length > 1 ? `the average of ${g.join("+")}` : `${g[0]} itself`));
+  const places = [...found].sort((a, b) => members(b).length - members(a).length).map(placeOf);
   const listed = places.length > 2 ? `${places.slice(0, -1).join(", ")}, and ${places.at(-1)}` : places.join(" and ");
   if (kind === "average") return ["One average.", `Every dot ends at the same place, near the mean of ${groups[0].length === memories.length ? `all ${numeral(memories.length)} memories` : join(groups[0])}. The question does not matter any more.`, ""];
   const close = found.every((v) => Math.max(...v.weights) > 0.97);
@@ -208,6 +216,7 @@ export function mount(element, options = {}) {
   let flows = []; // for each dot the places it passes
   let way = []; // the same for the chosen dot
   let moment = 0; // how many steps have been shown, with a fraction
+  let arrived = false; // all dots are at rest
 
   // --- the picture: landscape, dots, and what can be held, on top of each other ----------------
   const land = node("canvas", { role: "img" });
@@ -306,7 +315,7 @@ export function mount(element, options = {}) {
     for (let k = 1; k <= 9; k++) contour(context, grid, nx, ny, low + (high - low) * (k / 10) ** 2);
     context.globalAlpha = 1;
     over.setAttribute("viewBox", `0 0 ${w} ${h}`);
-    drawRings(false);
+    drawRings();
     pegs.forEach((g, i) => place(g, now.m[i]));
   }
 
@@ -350,7 +359,7 @@ export function mount(element, options = {}) {
   }
 
   /** Green rings at the valleys; once the dots have arrived, how many each of them holds. */
-  function drawRings(arrived) {
+  function drawRings() {
     const held = found.map(() => 0);
     for (const list of arrived ? flows : []) {
       const [x, y] = list.at(-1);
@@ -423,6 +432,7 @@ export function mount(element, options = {}) {
     clearTimeout(timer);
     measure();
     moment = 0;
+    arrived = false;
     headline();
     drawLand();
     drawDots();
@@ -436,7 +446,8 @@ export function mount(element, options = {}) {
       moment = t < 1 ? t * shown : last;
       drawDots();
     }, () => {
-      drawRings(true);
+      arrived = true;
+      drawRings();
       ui.say(...tell(found, now.m, now.beta));
       if (typeof after === "function") after();
     });

@@ -476,7 +476,7 @@ export function mount(element, options = {}) {
     const most = RULES.some((n) => Math.max(...(curves.get(key(n)) ?? [0])) > 0.5) ? 1 : 0.5;
     const y = (e) => h - bottom - (e / most) * (h - bottom - top);
     const parts = [
-      svg("text", { x: 0, y: 11, class: "strong" }, "wrong pixels after recall"),
+      svg("text", { x: 0, y: 11, class: "strong" }, "wrong pixels after recall, over K"),
       svg("line", { class: "axis", x1: left, x2: w - right, y1: h - bottom, y2: h - bottom }),
       ...[0, most / 2, most].map((e) => svg("text", { x: left - 6, y: y(e) + 4, "text-anchor": "end" }, `${100 * e} %`)),
       ...[1, 50, 100, 150, 200].map((k) => svg("text", { x: x(k), y: h - 3, "text-anchor": "middle" }, String(k))),

@@ -82,6 +82,7 @@ html[data-theme="dark"] .amx {
 .amx-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .amx[data-still] { border: 0; margin: 0; }
 .amx[data-still] .amx-live { display: none; }
+.amx[data-still] .amx-say { min-height: 0; }
 @media (max-width: 480px) {
   .amx { padding: .85rem .8rem .7rem; }
   .amx-say { min-height: 5.8em; }
