@@ -11,12 +11,14 @@ import argparse
 import contextlib
 import functools
 import http.server
+import io
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
 
 FLAGS = [
     "--no-sandbox",
@@ -78,7 +80,23 @@ def shoot(
         page.goto(url, wait_until="load")
         page.evaluate(TYPESET)
         page.wait_for_timeout(wait)
-        page.screenshot(path=str(out), full_page=full)
+        if full:
+            photograph_all(page, out)
+        else:
+            page.screenshot(path=str(out))
+
+
+def photograph_all(page: Page, out: Path, slice_height: int = 4000) -> None:
+    """The whole page in slices: a browser paints no picture taller than 16384 pixels."""
+    size = page.evaluate("[innerWidth, document.documentElement.scrollHeight]")
+    slices = []
+    for top in range(0, size[1], slice_height):
+        clip = {"x": 0, "y": top, "width": size[0], "height": min(slice_height, size[1] - top)}
+        slices.append(Image.open(io.BytesIO(page.screenshot(full_page=True, clip=clip))))
+    whole = Image.new("RGB", (slices[0].width, sum(s.height for s in slices)))
+    for index, part in enumerate(slices):
+        whole.paste(part, (0, sum(s.height for s in slices[:index])))
+    whole.save(out)
 
 
 def main() -> None:

@@ -167,11 +167,11 @@ class Ledger(SphinxDirective):
 
     def _place(self, chapter: str | None) -> str:
         if not chapter:
-            return "to come"
+            return "open"
         page, _, anchor = chapter.partition("#")
         docname = f"book/{page.removesuffix('.md')}"
         if docname not in self.env.found_docs:
-            return "to come"
+            return "open"
         number = page.split("_")[0].lstrip("0") or page
         return f"[chapter {number}](#{anchor})" if anchor else f"{{doc}}`{page}`"
 
@@ -215,11 +215,24 @@ def tidy_document(app: Sphinx, doctree: nodes.document) -> None:
         if text.startswith(CHECKED):
             block.children = [nodes.Text(text.removeprefix(CHECKED).lstrip("\n"))]
             block.rawsource = block.children[0].astext()
+    keep_together(doctree)
     for image in doctree.findall(nodes.image):
         if not image.get("alt"):
             captions = image.parent.traverse(nodes.caption) if image.parent else []
             text = captions[0].astext() if captions else "Output of the code above"
             image["alt"] = " ".join(text.split())
+
+
+def keep_together(doctree: nodes.document) -> None:
+    """A comma or full stop after an inline formula stays on its line."""
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(siblings=True, descend=False)
+        if not isinstance(after, nodes.Text) or not (mark := re.match(r"[-,.;:!?)’s]+", after)):
+            continue
+        parent, place = formula.parent, formula.parent.index(formula)
+        together = nodes.inline(classes=["am-together"])
+        parent[place : place + 2] = [together, nodes.Text(after[mark.end() :])]
+        together += [formula, nodes.Text(mark[0])]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
