@@ -202,8 +202,12 @@ def energy_trace(
     ax = _axes(ax)
     colours = [PALETTE["energy"]] * e.shape[1] if labels is None else style.shades(e.shape[1])
     for k, colour in enumerate(colours):
-        ax.plot(e[:, k], color=colour, alpha=1 if labels or e.shape[1] < 4 else 0.6,
-                label=None if labels is None else labels[k])
+        ax.plot(
+            e[:, k],
+            color=colour,
+            alpha=1 if labels or e.shape[1] < 4 else 0.6,
+            label=None if labels is None else labels[k],
+        )
         ax.plot(len(e) - 1, e[-1, k], "o", color=colour, markersize=5)
     ax.set(xlabel="step", ylabel="energy")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -271,13 +275,25 @@ def landscape(
     if ceiling is not None and not np.nanmin(z) < high:
         raise fail("ceiling", ceiling, f"more than the least energy, {np.nanmin(z):g}")
     ax = _axes(ax, 5.4, 4.4)
-    shades = ax.imshow(z, cmap=style.energy_map(), vmax=high, extent=np.ravel(extent),
-                       origin="lower", interpolation="bilinear")
+    shades = ax.imshow(
+        z,
+        cmap=style.energy_map(),
+        vmax=high,
+        extent=np.ravel(extent),
+        origin="lower",
+        interpolation="bilinear",
+    )
     _contours(ax, u, v, z, levels, high)
     ax.set(aspect="equal", xlim=(left, right), ylim=(bottom, top))
     if colourbar:
-        bar = ax.figure.colorbar(shades, ax=ax, label="energy", shrink=0.8, aspect=24,
-                                 extend="max" if high < np.nanmax(z) else "neither")
+        bar = ax.figure.colorbar(
+            shades,
+            ax=ax,
+            label="energy",
+            shrink=0.8,
+            aspect=24,
+            extend="max" if high < np.nanmax(z) else "neither",
+        )
         bar.outline.set_visible(False)
         bar.locator = MaxNLocator(5)
         bar.update_ticks()
@@ -285,8 +301,17 @@ def landscape(
         _draw_path(ax, path)
     if memories is not None:
         xi = array("memories", memories).reshape(-1, 2)
-        ax.plot(*xi.T, "o", color=PALETTE["memory"], markersize=9, markeredgecolor=PALETTE["paper"],
-                markeredgewidth=1.5, linestyle="none", label="memory", zorder=5)
+        ax.plot(
+            *xi.T,
+            "o",
+            color=PALETTE["memory"],
+            markersize=9,
+            markeredgecolor=PALETTE["paper"],
+            markeredgewidth=1.5,
+            linestyle="none",
+            label="memory",
+            zorder=5,
+        )
     return ax
 
 
@@ -371,8 +396,16 @@ def landscape_1d(
         sit(array("balls", balls).reshape(-1), "o", "query", zorder=4, **ball)
     if memories is not None:
         at = array("memories", memories).reshape(-1)
-        ax.plot(at, np.zeros(at.shape), "^", color=PALETTE["memory"], markersize=9, zorder=6,
-                transform=ax.get_xaxis_transform(), clip_on=False)
+        ax.plot(
+            at,
+            np.zeros(at.shape),
+            "^",
+            color=PALETTE["memory"],
+            markersize=9,
+            zorder=6,
+            transform=ax.get_xaxis_transform(),
+            clip_on=False,
+        )
     return ax
 
 
@@ -404,9 +437,14 @@ def thumbnails(
     boxes = []
     for place, image in zip(at, x, strict=True):
         tile = OffsetImage(image, zoom=zoom, interpolation="nearest", resample=False, **look)
-        box = AnnotationBbox(tile, place, xybox=tuple(72 * o for o in offset), pad=0.12,
-                             boxcoords="offset points",
-                             bboxprops={"lw": 0.6, "ec": PALETTE["muted"], "fc": PALETTE["paper"]})
+        box = AnnotationBbox(
+            tile,
+            place,
+            xybox=tuple(72 * o for o in offset),
+            pad=0.12,
+            boxcoords="offset points",
+            bboxprops={"lw": 0.6, "ec": PALETTE["muted"], "fc": PALETTE["paper"]},
+        )
         boxes.append(ax.add_artist(box))
     return boxes
 
@@ -415,8 +453,15 @@ def thumbnails(
 
 
 def measured(
-    x: Any, y: Any, *, low: Any = None, high: Any = None, ax: Axes | None = None,
-    label: str | None = None, colour: str | None = None, marker: str = "o",
+    x: Any,
+    y: Any,
+    *,
+    low: Any = None,
+    high: Any = None,
+    ax: Axes | None = None,
+    label: str | None = None,
+    colour: str | None = None,
+    marker: str = "o",
 ) -> Axes:
     """Draw measured values as dots with their intervals from ``low`` to ``high``.
 
@@ -434,13 +479,28 @@ def measured(
             raise ValueError("low, high: expected low <= y <= high, one of each per value")
         bars = np.stack([y - lo, hi - y])
     colour = PALETTE["ink"] if colour is None else colour
-    ax.errorbar(x, y, yerr=bars, fmt=marker, color=colour, label=label, markersize=5.5,
-                markeredgecolor=PALETTE["paper"], elinewidth=1.6, capsize=0, zorder=3)
+    ax.errorbar(
+        x,
+        y,
+        yerr=bars,
+        fmt=marker,
+        color=colour,
+        label=label,
+        markersize=5.5,
+        markeredgecolor=PALETTE["paper"],
+        elinewidth=1.6,
+        capsize=0,
+        zorder=3,
+    )
     return ax
 
 
 def theory(
-    x: Any, y: Any, *, ax: Axes | None = None, label: str | None = "theory",
+    x: Any,
+    y: Any,
+    *,
+    ax: Axes | None = None,
+    label: str | None = "theory",
     colour: str | None = None,
 ) -> Axes:
     """Draw what theory says as a dashed line."""
@@ -451,14 +511,27 @@ def theory(
 
 
 def interval_band(
-    x: Any, low: Any, high: Any, *, ax: Axes | None = None, label: str | None = None,
+    x: Any,
+    low: Any,
+    high: Any,
+    *,
+    ax: Axes | None = None,
+    label: str | None = None,
     colour: str | None = None,
 ) -> Axes:
     """Shade the band between ``low`` and ``high``."""
     ax = _axes(ax)
     colour = PALETTE["muted"] if colour is None else colour
-    ax.fill_between(array("x", x), array("low", low), array("high", high), color=colour,
-                    alpha=0.22, linewidth=0, label=label, zorder=1)
+    ax.fill_between(
+        array("x", x),
+        array("low", low),
+        array("high", high),
+        color=colour,
+        alpha=0.22,
+        linewidth=0,
+        label=label,
+        zorder=1,
+    )
     return ax
 
 
@@ -489,8 +562,15 @@ def curves(
         y = array(label, y).reshape(-1)
         if y.shape != x.shape:
             raise ValueError(f"{label}: got {y.size} values for {x.size} x")
-        ax.plot(x, y, color=colours[k], label=label, marker=_MARKERS[k % 6] if x.size < 40 else "",
-                linestyle=_DASHES[k % 4], markeredgecolor=PALETTE["paper"])
+        ax.plot(
+            x,
+            y,
+            color=colours[k],
+            label=label,
+            marker=_MARKERS[k % 6] if x.size < 40 else "",
+            linestyle=_DASHES[k % 4],
+            markeredgecolor=PALETTE["paper"],
+        )
     if legend and ys:
         ax.legend()
     return ax

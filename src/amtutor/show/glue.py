@@ -57,7 +57,10 @@ def _four_digits(value: float) -> str:
     mantissa, exponent = f"{value:.3e}".split("e")
     power = int(exponent)
     if -4 <= power <= 5:
-        return f"{float(f'{value:.3e}'):.{max(0, 3 - power)}f}".rstrip("0").rstrip(".") \
-            if power < 3 else f"{float(f'{value:.3e}'):.0f}"
+        return (
+            f"{float(f'{value:.3e}'):.{max(0, 3 - power)}f}".rstrip("0").rstrip(".")
+            if power < 3
+            else f"{float(f'{value:.3e}'):.0f}"
+        )
     mantissa = mantissa.rstrip("0").rstrip(".")
     return f"{mantissa} × 10{str(power).translate(_SUPERSCRIPT)}"

@@ -80,8 +80,10 @@ def _queries(frames: Any, energies: Any, shape: tuple[int, ...]) -> tuple[np.nda
     if len(shape) not in (2, 3) or dim == 0:
         raise ValueError(f"shape = {shape!r}: expected (H, W) or (3, H, W)")
     if x.ndim not in (2, 3) or x.shape[-1] != dim or len(x) < 2:
-        raise ValueError(f"frames: got shape {x.shape}, expected (T, {dim}) or (T, queries, {dim}) "
-                         f"for shape={shape}, T >= 2")
+        raise ValueError(
+            f"frames: got shape {x.shape}, expected (T, {dim}) or (T, queries, {dim}) "
+            f"for shape={shape}, T >= 2"
+        )
     if e.shape != x.shape[:-1]:
         raise ValueError(f"energies: got shape {e.shape}, expected {x.shape[:-1]} as frames have")
     x = x.reshape(len(x), -1, *shape)
@@ -152,7 +154,7 @@ def _page(cards: list[str], data: dict[str, Any], last: int, *, grey: bool) -> s
         f'<div class="am-movie-cards">{"".join(cards)}</div>'
         '<div class="am-movie-hands" hidden><button type="button">Play</button>'
         f'<label><span>step <output style="min-width:{len(str(last))}ch">{last}</output>'
-        f' of {last}</span>'
+        f" of {last}</span>"
         f'<input type="range" min="0" max="{top}" step="1" value="{top}"></label></div>'
         f'<script type="application/json">{body}</script>'
     )
@@ -160,5 +162,5 @@ def _page(cards: list[str], data: dict[str, Any], last: int, *, grey: bool) -> s
     kind = "am-movie" + " am-movie-grey" * grey + " am-movie-one" * (len(cards) == 1)
     return (
         f'<style>{style}</style><div class="{kind}" data-movie="{key}">{inner}</div>'
-        f'<script>{script.replace("MOVIE_KEY", key)}</script>'
+        f"<script>{script.replace('MOVIE_KEY', key)}</script>"
     )

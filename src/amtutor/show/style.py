@@ -36,11 +36,11 @@ _LIGHT = {
 _DARK = {
     "memory": "#42B4F4",
     "query": "#D99A2B",
-    "trajectory": "#D584B2",
+    "trajectory": "#CC6FA6",
     "energy": "#1FBF93",
     "wrong": "#FF8D66",
     "theory": "#E6E9ED",
-    "muted": "#A2A9B4",
+    "muted": "#B4BBC6",
     "ink": "#E6E9ED",
     "paper": "#121417",
     "grid": "#2B3036",
@@ -63,7 +63,7 @@ _ENERGY = {
 }
 _SHADES = {
     "light": ["#173A63", "#0072B2", "#3A9A8C"],
-    "dark": ["#A9D0FA", "#42B4F4", "#3A9A8C"],
+    "dark": ["#D3E7FC", "#42B4F4", "#3A9A8C"],
 }
 _theme = "light"
 

@@ -9,14 +9,16 @@ from typing import Any
 import matplotlib.pyplot as plt
 from IPython.display import display
 
+from .._check import choice
+
 
 def explore(draw: Callable[..., Any], **controls: Any) -> Any:
     """Let a reader turn the arguments of ``draw`` and see what it returns.
 
     A control is a range ``(low, high, step)`` or ``(low, high, step, default)``, a list of
-    choices, or True/False. Ranges without a default start in the middle, lists at their first
-    entry. With the environment variable ``AMTUTOR_STATIC=1`` the picture at the defaults is
-    all there is.
+    choices or ``([...], default)``, or True/False. Ranges without a default start in the middle,
+    lists at their first entry. With the environment variable ``AMTUTOR_STATIC=1`` the picture
+    at the defaults is all there is.
 
     Args:
         draw: takes the controls by name, returns a figure, axes or anything displayable.
@@ -45,11 +47,14 @@ def _drawn(draw: Callable[..., Any], values: dict[str, Any]) -> Any:
 
 def _parse(name: str, spec: Any) -> dict[str, Any]:
     """Turn one control into the arguments of its widget."""
-    expected = "(low, high, step[, default]), a list of choices, or True/False"
+    expected = "(low, high, step[, default]), a list of choices[, default], or True/False"
     if isinstance(spec, bool):
         return {"kind": "Checkbox", "value": spec}
     if isinstance(spec, list) and spec:
         return {"kind": "Dropdown", "value": spec[0], "options": spec}
+    if isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[0], list):
+        value = choice(name, spec[1], tuple(spec[0]))
+        return {"kind": "Dropdown", "value": value, "options": spec[0]}
     if not isinstance(spec, tuple) or len(spec) not in (3, 4):
         raise ValueError(f"{name} = {spec!r}: expected {expected}")
     if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in spec):
