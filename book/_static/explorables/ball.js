@@ -305,10 +305,10 @@ export function mount(element, options = {}) {
     const put = (x) => {
       now.m[i] = Number(clamp(x, -REACH, REACH).toFixed(2));
       touched();
-      place();
+      instant();
     };
-    draggable(g, (event) => put(unx(local(event))), release);
-    arrows(g, (dx) => { put(now.m[i] + 0.05 * dx); soon(); }, release);
+    draggable(g, (event) => put(unx(local(event))));
+    arrows(g, (dx) => put(now.m[i] + 0.05 * dx), release);
     return g;
   }
 
@@ -344,6 +344,14 @@ export function mount(element, options = {}) {
     set(level, { x1: sx(clamp(x, -EDGE, EDGE)), x2: st(t), y1: sy(e), y2: sy(e), opacity: sy(e) > 8 ? 1 : 0 });
   }
 
+  /** The whole ride at once, for a hand that is on a slider or a memory. */
+  function instant() {
+    place();
+    moment = ride.path.length - 1;
+    drawRide();
+    timer = setTimeout(() => ui.say(...tell(ride, now.m, now.beta, now.eta)), 120);
+  }
+
   /** Show the present settings with the ball at its start. */
   function place() {
     stop();
@@ -373,11 +381,6 @@ export function mount(element, options = {}) {
   }
 
   let timer = 0;
-  function soon() {
-    clearTimeout(timer);
-    timer = setTimeout(release, 450);
-  }
-
   function touched() {
     guess.cancel();
     link.write(now);
@@ -405,11 +408,11 @@ export function mount(element, options = {}) {
 
   const betaSlider = slider({
     name: "beta", label: "β, how sharp", min: 0.3, max: 30, log: true, value: now.beta, format: (v) => nice(v, v < 10 ? 2 : 1),
-    input: (v) => { now.beta = v; touched(); place(); soon(); },
+    input: (v) => { now.beta = v; touched(); instant(); },
   });
   const etaSlider = slider({
     name: "eta", label: "η, step size", min: 0.05, max: 2.5, step: 0.05, value: now.eta, format: (v) => nice(v),
-    input: (v) => { now.eta = v; touched(); place(); soon(); },
+    input: (v) => { now.eta = v; touched(); instant(); },
   });
   const more = node("button", { type: "button", class: "amx-push", onclick: () => crowd(1) }, "+ memory");
   const fewer = node("button", { type: "button", class: "amx-push", onclick: () => crowd(-1) }, "− memory");

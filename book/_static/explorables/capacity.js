@@ -316,11 +316,12 @@ const STYLE_CAPACITY = `
 .amx-capacity .curve { margin-top: .6rem; }
 .amx-capacity .axis-slider { margin: .1rem 42px .2rem 26px; }
 .amx-capacity .axis-slider .amx-name { padding: 0 10px; }
-.amx-capacity .honest { font-size: .84rem; color: var(--amx-muted); min-height: 2.7em; }
+.amx-capacity .honest { font-size: .84rem; color: var(--amx-muted); min-height: 2.95em; }
 .amx-capacity .amx-controls { grid-template-columns: auto auto minmax(140px, 1fr); }
 @media (max-width: 620px) {
   .amx-capacity .amx-controls { grid-template-columns: 1fr; }
   .amx-capacity .board { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: .6rem .8rem; }
+  .amx-capacity .honest { min-height: 5.85em; }
   .amx-capacity .middle { grid-area: 2 / 1 / 3 / 3; }
 }
 `;

@@ -14,7 +14,7 @@ const STYLE = `
   -webkit-tap-highlight-color: transparent;
 }
 html[data-theme="dark"] .amx {
-  --amx-memory: #42B4F4; --amx-query: #D99A2B; --amx-trajectory: #D584B2;
+  --amx-memory: #42B4F4; --amx-query: #D99A2B; --amx-trajectory: #CC6FA6;
   --amx-energy: #1FBF93; --amx-wrong: #FF8D66;
   --amx-ink: var(--pst-color-text-base, #ced6dd); --amx-muted: var(--pst-color-text-muted, #9ca4af);
   --amx-paper: var(--pst-color-background, #14181e); --amx-soft: var(--pst-color-surface, #29313d);
