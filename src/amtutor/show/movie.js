@@ -5,7 +5,7 @@ for (const root of document.querySelectorAll('[data-movie="MOVIE_KEY"]:not([data
   const last = data.steps.length - 1;
   const slider = root.querySelector("input");
   const button = root.querySelector("button");
-  const step = root.querySelector("label output");
+  const step = root.querySelector(".am-movie-step");
   const cards = [...root.querySelectorAll(".am-movie-card")].map((card, q) => {
     const still = card.querySelector("img");
     const canvas = document.createElement("canvas");
@@ -13,7 +13,7 @@ for (const root of document.querySelectorAll('[data-movie="MOVIE_KEY"]:not([data
     canvas.setAttribute("role", "img");
     const strip = new Image();
     const points = card.querySelector("polyline").getAttribute("points").split(" ");
-    const [dot, number] = [card.querySelector("circle"), card.querySelector("output")];
+    const [dot, number] = [card.querySelector("circle"), card.querySelector(".am-movie-energy span")];
     const title = card.querySelector("figcaption")?.textContent || "state";
     strip.onload = () => { still.replaceWith(canvas); draw(); };
     function draw() {

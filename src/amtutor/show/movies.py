@@ -140,7 +140,7 @@ def _card(title: str, last: np.ndarray, curve: list[str], energy: str) -> str:
         f'src="{_png(last)}" width="{_SCALE * last.shape[1]}">'
         '<svg class="am-movie-curve" viewBox="0 0 200 80" role="img" aria-label="energy by step">'
         f'<polyline points="{" ".join(curve)}"/><circle cx="{x}" cy="{y}" r="6"/></svg>'
-        f'<p class="am-movie-energy">energy <output>{energy}</output></p></figure>'
+        f'<p class="am-movie-energy">energy <span>{energy}</span></p></figure>'
     )
 
 
@@ -153,8 +153,8 @@ def _page(cards: list[str], data: dict[str, Any], last: int, *, grey: bool) -> s
     inner = (
         f'<div class="am-movie-cards">{"".join(cards)}</div>'
         '<div class="am-movie-hands" hidden><button type="button">Play</button>'
-        f'<label><span>step <output style="min-width:{len(str(last))}ch">{last}</output>'
-        f" of {last}</span>"
+        f'<label><span>step <span class="am-movie-step" style="min-width:{len(str(last))}ch">'
+        f"{last}</span> of {last}</span>"
         f'<input type="range" min="0" max="{top}" step="1" value="{top}"></label></div>'
         f'<script type="application/json">{body}</script>'
     )
