@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
+
 from shoot import browser, serve
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorables"
@@ -27,7 +28,7 @@ MOMENTS = {
 # A light page in the colours of the book.
 PAGE = """
 <!doctype html><html data-theme="light"><meta charset="utf-8"><style>
-body { margin: 0; background: #fff; font-family: -apple-system, "Segoe UI", Roboto, Arial, sans-serif;
+body { margin: 0; background: #fff; font-family: "Segoe UI", Roboto, Arial, sans-serif;
   --pst-color-text-base: #1b1f24; --pst-color-text-muted: #565d68; }
 </style><div id="place"></div></html>
 """

@@ -2,7 +2,7 @@
 
     python tools/explorable_sprites.py
 
-Run it again when `amtutor.data.sprites` draws other creatures; tests/site/test_explorables.py tells.
+Run it again when `amtutor.data.sprites` draws other creatures (a test in tests/site tells).
 """
 
 from __future__ import annotations
