@@ -114,7 +114,7 @@ def site() -> tuple[bool, str]:
 
 
 def in_browser() -> tuple[bool, str]:
-    return pytest("tests/site")
+    return pytest("tests/site", "-n", "2")
 
 
 # ----------------------------------------------------------------------------------- the whole
