@@ -552,7 +552,7 @@ export function mount(element, options = {}) {
   drawRibbon();
   lay();
   const unlook = whenLookChanges(plot, () => { drawLand(); drawDots(); });
-  const unseen = options.still ? (release(), () => {}) : whenSeen(ui.root, () => release());
+  const unseen = options.still ? (release(), () => {}) : whenSeen(ui.stage, () => release());
   return {
     settings: () => ({ beta: now.beta, q: [...now.q], m: now.m.map((p) => [...p]) }),
     apply: (settings) => begin({ ...now, ...settings }, false),

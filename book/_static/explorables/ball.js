@@ -475,7 +475,7 @@ export function mount(element, options = {}) {
   mergers();
   place();
   const unlook = whenLookChanges(ui.stage, () => { drawLand(); drawRide(); });
-  const unseen = options.still ? (release(), () => {}) : whenSeen(ui.root, () => release());
+  const unseen = options.still ? (release(), () => {}) : whenSeen(ui.stage, () => release());
   return {
     settings: () => ({ ...now, m: [...now.m] }),
     apply: (settings) => begin({ ...now, ...settings }, false),

@@ -679,7 +679,7 @@ export function mount(element, options = {}) {
     drawRun();
     drawCurve();
   });
-  const unseen = options.still ? (play(), () => {}) : whenSeen(ui.root, () => play());
+  const unseen = options.still ? (play(), () => {}) : whenSeen(ui.stage, () => play());
   return {
     settings: () => ({ ...now }),
     apply: (settings) => begin({ ...now, ...settings }, false),

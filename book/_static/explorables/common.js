@@ -8,6 +8,7 @@ const STYLE = `
   --amx-ink: var(--pst-color-text-base, #222832); --amx-muted: var(--pst-color-text-muted, #48566b);
   --amx-paper: var(--pst-color-background, #fff); --amx-soft: var(--pst-color-surface, #f3f4f5);
   --amx-line: var(--pst-color-border, #d1d5da); --amx-halo: rgba(0, 114, 178, .45);
+  --amx-edge: color-mix(in srgb, var(--amx-muted) 45%, var(--amx-paper));
   box-sizing: border-box; margin: 1.6rem 0; padding: 1rem 1.1rem .9rem; color: var(--amx-ink);
   background: var(--amx-paper); border: 1px solid var(--amx-line); border-radius: 12px;
   font-size: .92rem; line-height: 1.45; text-align: left; scroll-margin-top: 5rem;
@@ -29,9 +30,9 @@ html[data-theme="dark"] .amx {
 .amx .amx-reset { flex: none; }
 .amx button { font: inherit; color: inherit; background: none; border: 0; margin: 0; cursor: pointer; touch-action: manipulation; }
 .amx .amx-quiet { padding: .3rem .1rem; min-height: 28px; color: var(--amx-muted); font-size: .86rem; text-decoration: underline;
-  text-decoration-color: var(--amx-line); text-underline-offset: 3px; }
+  text-decoration-color: var(--amx-edge); text-underline-offset: 3px; }
 .amx .amx-quiet:hover { color: var(--amx-ink); text-decoration-color: currentColor; }
-.amx .amx-push { padding: .32rem .8rem; min-height: 34px; border: 1px solid var(--amx-line); border-radius: 999px; background: var(--amx-paper); }
+.amx .amx-push { padding: .32rem .8rem; min-height: 34px; border: 1px solid var(--amx-edge); border-radius: 999px; background: var(--amx-paper); }
 .amx .amx-push:hover { border-color: var(--amx-memory); }
 .amx .amx-push:disabled { opacity: .45; cursor: default; border-color: var(--amx-line); }
 .amx :focus { outline: none; }
@@ -57,8 +58,8 @@ html[data-theme="dark"] .amx {
 .amx-slider output { font-variant-numeric: tabular-nums; font-weight: 600; white-space: nowrap; padding: 0; margin: 0; border: 0; }
 .amx input[type="range"] { -webkit-appearance: none; appearance: none; display: block; width: 100%; height: 30px; margin: 0; padding: 0;
   background: none; cursor: pointer; touch-action: pan-y; }
-.amx input[type="range"]::-webkit-slider-runnable-track { height: 4px; border-radius: 2px; background: var(--amx-line); }
-.amx input[type="range"]::-moz-range-track { height: 4px; border-radius: 2px; background: var(--amx-line); }
+.amx input[type="range"]::-webkit-slider-runnable-track { height: 4px; border-radius: 2px; background: var(--amx-edge); }
+.amx input[type="range"]::-moz-range-track { height: 4px; border-radius: 2px; background: var(--amx-edge); }
 .amx input[type="range"]::-webkit-slider-thumb { -webkit-appearance: none; width: 20px; height: 20px; margin-top: -8px; border-radius: 50%;
   background: var(--amx-memory); border: 3px solid var(--amx-paper); box-shadow: 0 0 0 1px var(--amx-memory); }
 .amx input[type="range"]::-moz-range-thumb { width: 14px; height: 14px; border-radius: 50%; background: var(--amx-memory);
@@ -69,11 +70,11 @@ html[data-theme="dark"] .amx {
 .amx-choice { border: 0; margin: 0; padding: 0; min-width: 0; }
 .amx-choice legend { float: none; width: auto; font-size: .88rem; line-height: inherit; padding: 0; margin: 0 0 .2rem; color: inherit; border: 0; }
 .amx-choice legend:empty { display: none; }
-.amx-choice div { display: inline-flex; border: 1px solid var(--amx-line); border-radius: 8px; overflow: hidden; }
+.amx-choice div { display: inline-flex; border: 1px solid var(--amx-edge); border-radius: 8px; overflow: hidden; }
 .amx-choice label { position: relative; margin: 0; cursor: pointer; }
 .amx-choice input { position: absolute; inset: 0; width: 100%; height: 100%; opacity: 0; margin: 0; cursor: pointer; }
 .amx-choice span { display: block; padding: .3rem .75rem; min-height: 32px; }
-.amx-choice label + label span { border-left: 1px solid var(--amx-line); }
+.amx-choice label + label span { border-left: 1px solid var(--amx-edge); }
 .amx-choice input:checked + span { background: var(--amx-memory); color: var(--amx-paper); }
 .amx-choice input:focus-visible + span { box-shadow: inset 0 0 0 3px var(--amx-halo); }
 .amx-try { margin-top: .55rem !important; font-size: .86rem; color: var(--amx-muted); }
@@ -424,11 +425,13 @@ export function address(name, root, apply) {
   let timer = 0;
   const listen = () => {
     const settings = readHash(name);
-    if (settings) apply(settings);
+    if (!settings) return;
+    root.scrollIntoView({ block: "nearest" });
+    apply(settings);
   };
   addEventListener("hashchange", listen);
   const given = readHash(name);
-  if (given) requestAnimationFrame(() => root.scrollIntoView({ block: "center" }));
+  if (given) requestAnimationFrame(() => root.scrollIntoView({ block: "start" }));
   return {
     given,
     write(settings) {
