@@ -132,6 +132,35 @@ def test_words_are_no_images():
         show.image_grid(["creature"])
 
 
+def test_a_grid_can_fill_a_part_of_a_figure():
+    fig = show.figure(2)[0]
+    left, right = fig.subfigures(1, 2)
+    assert show.image_grid(torch.rand(6, 12), shape=(3, 4), columns=2, into=right) is right
+    assert [len(part.axes) for part in (left, right)] == [0, 6]
+    assert {ax.get_figure(root=True) for ax in right.axes} == {fig}
+
+
+def test_one_image():
+    ax = show.image(torch.eye(3).flatten(), shape=(3, 3), title="one", vmin=-1, vmax=1)
+    np.testing.assert_array_equal(ax.images[0].get_array(), np.eye(3))
+    assert (ax.get_title(loc="center"), ax.images[0].get_clim()) == ("one", (-1, 1))
+    assert show.image(np.eye(2), ax=ax) is ax
+    assert show.image(np.full((3, 2, 2), 255), shape=(3, 2, 2)).images[0].get_array().max() == 1
+    with pytest.raises(ValueError, match="picture: got 2 images, expected one"):
+        show.image(np.zeros((2, 9)), shape=(3, 3))
+
+
+def test_memories_are_marked_at_the_foot():
+    ax = show.mark_memories([[-1.0], [2.0]], ax=show.energy_trace([1, 0]))
+    assert ax.lines[-1].get_xdata().tolist() == [-1, 2]
+    assert colour(ax.lines[-1]) == show.PALETTE["memory"]
+    foot = ax.get_ylim()[0]
+    low = ax.transData.inverted().transform(
+        ax.lines[-1].get_transform().transform(ax.lines[-1].get_xydata())
+    )
+    np.testing.assert_allclose(low, [[-1, foot], [2, foot]], atol=1e-9)
+
+
 def test_as_grid_moves_colour_last():
     assert as_grid("x", np.zeros((5, 48)), (3, 4, 4)).shape == (5, 4, 4, 3)
     assert as_grid("x", np.zeros((2, 5, 3, 4, 4)), (3, 4, 4)).shape == (2, 5, 4, 4, 3)
@@ -271,7 +300,7 @@ def test_thumbnails_lie_at_their_places():
     assert [list(box.xy) for box in boxes] == places
     assert boxes[0].xybox == (36, 0)
     assert all(box in ax.artists for box in boxes)
-    with pytest.raises(ValueError, match=r"images: got shape \(1, 4, 4\), expected 2 images"):
+    with pytest.raises(ValueError, match=r"images: got shape \(1, 4, 4\), expected 2 grey images"):
         show.thumbnails(ax, places, np.eye(4)[None])
 
 

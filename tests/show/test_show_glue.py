@@ -52,13 +52,15 @@ def test_glue_shows_name_and_value(shown):
         (-0.0, "0"),
         (3, "3"),
         (-12, "−12"),
-        (123456789, "123456789"),
+        (9999, "9999"),
+        (-60000, "−60\xa0000"),
+        (123456789, "123\xa0456\xa0789"),
         (0.138, "0.138"),
         (0.13816, "0.1382"),
         (2.0, "2"),
         (99.999, "100"),
         (-1.5, "−1.5"),
-        (12345.6, "12350"),
+        (12345.6, "12\xa0350"),
         (999950.0, "1 × 10⁶"),
         (1.2345e8, "1.234 × 10⁸"),
         (0.00012345, "0.0001234"),
@@ -73,10 +75,28 @@ def test_numbers_as_text(value, text):
     assert number_text(value) == text
 
 
+def test_fewer_digits():
+    assert [number_text(0.02468, digits=k) for k in (1, 2, 3, 4)] == [
+        "0.02",
+        "0.025",
+        "0.0247",
+        "0.02468",
+    ]
+    assert number_text(1234.5, digits=1) == "1000"
+    assert number_text(3.2e-6, digits=1) == "3 × 10⁻⁶"
+    assert number_text(1234, digits=1) == "1234"  # whole numbers stay whole
+    with pytest.raises(ValueError, match="digits = 5: expected one of 1, 2, 3, 4"):
+        show.glue("x", 1.0, digits=5)
+
+
 @given(st.floats(1e-300, 1e300) | st.floats(-1e300, -1e-300))
 def test_the_text_is_right_to_four_digits(x):
     text = number_text(x)
-    plain = text.replace("−", "-").translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+    plain = (
+        text.replace("−", "-")
+        .replace("\xa0", "")
+        .translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+    )
     mantissa, _, power = plain.partition(" × 10")
     assert float(f"{mantissa}e{power or 0}") == pytest.approx(x, rel=5.001e-4)
     assert len(mantissa.lstrip("-0.").replace(".", "").rstrip("0")) <= 4

@@ -206,6 +206,7 @@ def test_a_typical_movie_is_small():
         ({"titles": ["a"]}, r"titles: got 1, expected 3, one per query"),
         ({"fps": 0}, r"fps = 0.0: expected a finite number > 0"),
         ({"max_frames": 1}, r"max_frames = 1: expected a whole number >= 2"),
+        ({"frames": np.full((6, 3, 24), np.nan)}, r"frames: 432 of 432 entries are NaN"),
         ({"frames": np.zeros((1, 3, 24)), "energies": np.zeros((1, 3))}, r"T >= 2"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 
@@ -71,7 +71,8 @@ def as_grid(name: str, images: Any, shape: Sequence[int] | None) -> np.ndarray:
             )
         if len(shape) == 3 and shape[0] == 3:
             x = np.moveaxis(x, -3, -1)
-    tail = 3 if x.ndim > 3 and x.shape[-1] == 3 else 2
+    colour = x.ndim > 3 if shape is None else len(shape) == 3
+    tail = 3 if colour and x.shape[-1] == 3 else 2
     if x.ndim == tail:
         x = x[None]
     if x.ndim not in (tail + 1, tail + 2) or 0 in x.shape:
@@ -93,7 +94,8 @@ def image_grid(
     vmin: float | None = None,
     vmax: float | None = None,
     scale: float = 1.0,
-) -> Figure:
+    into: SubFigure | None = None,
+) -> Figure | SubFigure:
     """Show images side by side: high values are ink, low values paper, nothing smoothed.
 
     Args:
@@ -104,6 +106,8 @@ def image_grid(
         row_titles: one per row, written to its left.
         vmin, vmax: the values of paper and of ink; by default the range of all images.
         scale: size of an image; 1.0 is 0.85 inch, less where the page is full.
+        into: part of a figure (``fig.subfigures(...)``) that the grid fills, instead of a figure
+            of its own.
 
     Raises:
         ValueError: if shapes or the number of titles do not fit.
@@ -124,7 +128,7 @@ def image_grid(
         cells = [[np.clip(i / (255 if x.max() > 1 else 1), 0, 1) for i in row] for row in cells]
     low, high = (np.nanmin(x) if vmin is None else vmin), (np.nanmax(x) if vmax is None else vmax)
     look = {"cmap": cmap or style.ink_on_paper(), "vmin": low, "vmax": high}
-    return _draw_grid(cells, texts, row_titles, look, 0.85 * positive("scale", scale))
+    return _draw_grid(cells, texts, row_titles, look, 0.85 * positive("scale", scale), into)
 
 
 def _titles(titles: Sequence | None, cells: list[list], gridded: bool) -> list[list[str]]:
@@ -144,30 +148,69 @@ def _titles(titles: Sequence | None, cells: list[list], gridded: bool) -> list[l
     return [[str(next(words)) for _ in row] for row in cells]
 
 
-def _draw_grid(cells, texts, row_titles, look, size: float) -> Figure:
+def _draw_grid(cells, texts, row_titles, look, size: float, into) -> Figure | SubFigure:
     """Draw the cells; every image keeps its aspect and a hairline frame."""
     rows, columns = len(cells), max(map(len, cells))
     margin = 0.0 if row_titles is None else 0.085 * max(len(t) for t in row_titles) + 0.1
-    size = min(size, (WIDTH - margin) / columns - 0.08)
-    height, width = cells[0][0].shape[:2]
-    per_row = size * height / width + 0.08
-    room = [max((_wrap(t, size).count("\n") + 1) * 0.19 if t else 0 for t in r) for r in texts]
-    fig = style.new_figure(margin + columns * (size + 0.08), rows * per_row + sum(room))
-    fig.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0, hspace=0)
-    axes = fig.subplots(rows, columns, squeeze=False)
+    room = WIDTH if into is None else into.bbox.width / into.dpi
+    size = min(size if into is None else room, (room - margin) / columns - 0.08)
+    if into is None:
+        height, width = cells[0][0].shape[:2]
+        words = sum(max(_lines(t, size) for t in row) * 0.19 for row in texts)
+        tall = rows * (size * height / width + 0.08) + words
+        into = style.new_figure(margin + columns * (size + 0.08), tall)
+        into.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0, hspace=0)
+    axes = into.subplots(rows, columns, squeeze=False)
     for i, row in enumerate(axes):
         for j, ax in enumerate(row):
             if j >= len(cells[i]):
                 ax.set_axis_off()
                 continue
-            ax.imshow(cells[i][j], **look)
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(visible=True, color=PALETTE["grid"], linewidth=0.8)
-            if texts[i][j]:
-                ax.set_title(_wrap(texts[i][j], size), fontsize=10, loc="center", pad=4)
+            _draw_image(ax, cells[i][j], look, _wrap(texts[i][j], size))
         if row_titles is not None:
             row[0].set_ylabel(row_titles[i], rotation=0, ha="right", va="center", fontsize=10.5)
-    return fig
+    return into
+
+
+def image(
+    picture: Any,
+    *,
+    shape: Sequence[int] | None = None,
+    ax: Axes | None = None,
+    title: str = "",
+    cmap: Any = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+) -> Axes:
+    """Show one image on its axes; arguments as in ``image_grid``.
+
+    Raises:
+        ValueError: if there is not exactly one image.
+    """
+    x = as_grid("picture", picture, shape)
+    if len(x) != 1 or x.ndim != 3 + (x.shape[-1] == 3 and x.ndim > 3):
+        raise ValueError(f"picture: got {len(x)} images, expected one")
+    low, high = (x.min() if vmin is None else vmin), (x.max() if vmax is None else vmax)
+    ax = style.new_figure(2.6, 2.6).subplots() if ax is None else ax
+    pixels = np.clip(x[0] / (255 if x.max() > 1 else 1), 0, 1) if x.ndim == 4 else x[0]
+    _draw_image(
+        ax, pixels, {"cmap": cmap or style.ink_on_paper(), "vmin": low, "vmax": high}, title
+    )
+    return ax
+
+
+def _draw_image(ax: Axes, pixels: np.ndarray, look: dict[str, Any], title: str) -> None:
+    """Draw an image with a hairline frame and no ticks."""
+    ax.imshow(pixels, **look)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(visible=True, color=PALETTE["grid"], linewidth=0.8)
+    if title:
+        ax.set_title(title, fontsize=10, loc="center", pad=4)
+
+
+def _lines(text: str, inches: float) -> int:
+    """Count the lines a title takes above an image."""
+    return _wrap(text, inches).count("\n") + 1 if text else 0
 
 
 def _wrap(text: str, inches: float) -> str:
@@ -395,17 +438,15 @@ def landscape_1d(
     if balls is not None:
         sit(array("balls", balls).reshape(-1), "o", "query", zorder=4, **ball)
     if memories is not None:
-        at = array("memories", memories).reshape(-1)
-        ax.plot(
-            at,
-            np.zeros(at.shape),
-            "^",
-            color=PALETTE["memory"],
-            markersize=9,
-            zorder=6,
-            transform=ax.get_xaxis_transform(),
-            clip_on=False,
-        )
+        mark_memories(memories, ax=ax)
+    return ax
+
+
+def mark_memories(positions: Any, *, ax: Axes) -> Axes:
+    """Mark positions of memories along the x axis by blue triangles."""
+    at = array("positions", positions).reshape(-1)
+    foot = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 6}
+    ax.plot(at, np.zeros(at.shape), "^", color=PALETTE["memory"], markersize=9, **foot)
     return ax
 
 
@@ -417,35 +458,33 @@ def thumbnails(
     shape: Sequence[int] | None = None,
     size: float = 0.42,
     offset: Sequence[float] = (0.0, 0.0),
+    frame: str = "memory",
 ) -> list[AnnotationBbox]:
     """Put small pictures on a plot, each centred at its place plus ``offset``.
 
     Args:
         places: (n, 2) in the units of the axes.
-        images: (n, D) with ``shape``, or (n, H, W).
+        images: grey ones, (n, D) with ``shape``, or (n, H, W).
         size: width of a picture in inches.
         offset: shift of all pictures in inches, (right, up).
+        frame: colour of the frames, or its name in PALETTE.
 
     Raises:
         ValueError: if there is not one picture per place.
     """
     x, at = as_grid("images", images, shape), array("places", places).reshape(-1, 2)
-    if len(x) != len(at) or x.ndim not in (3, 4):
-        raise ValueError(f"images: got shape {x.shape}, expected {len(at)} images, one per place")
+    if len(x) != len(at) or x.ndim != 3:
+        raise ValueError(
+            f"images: got shape {x.shape}, expected {len(at)} grey images, one per place"
+        )
     look = {"cmap": style.ink_on_paper(), "norm": Normalize(x.min(), x.max())}
     zoom = 72 * positive("size", size) / x.shape[2]
+    rim = {"lw": 1.2, "ec": PALETTE.get(frame, frame), "fc": PALETTE["paper"]}
+    where = {"xybox": tuple(72 * o for o in offset), "boxcoords": "offset points", "zorder": 6}
     boxes = []
-    for place, image in zip(at, x, strict=True):
-        tile = OffsetImage(image, zoom=zoom, interpolation="nearest", resample=False, **look)
-        box = AnnotationBbox(
-            tile,
-            place,
-            xybox=tuple(72 * o for o in offset),
-            pad=0.12,
-            boxcoords="offset points",
-            bboxprops={"lw": 0.6, "ec": PALETTE["muted"], "fc": PALETTE["paper"]},
-        )
-        boxes.append(ax.add_artist(box))
+    for place, pixels in zip(at, x, strict=True):
+        tile = OffsetImage(pixels, zoom=zoom, interpolation="nearest", resample=False, **look)
+        boxes.append(ax.add_artist(AnnotationBbox(tile, place, pad=0.12, bboxprops=rim, **where)))
     return boxes
 
 

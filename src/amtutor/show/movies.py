@@ -86,6 +86,9 @@ def _queries(frames: Any, energies: Any, shape: tuple[int, ...]) -> tuple[np.nda
         )
     if e.shape != x.shape[:-1]:
         raise ValueError(f"energies: got shape {e.shape}, expected {x.shape[:-1]} as frames have")
+    if not np.isfinite(x).all():
+        bad = int((~np.isfinite(x)).sum())
+        raise ValueError(f"frames: {bad} of {x.size} entries are NaN or infinite")
     x = x.reshape(len(x), -1, *shape)
     return (np.moveaxis(x, 2, -1) if len(shape) == 3 else x), e.reshape(len(e), -1)
 
