@@ -19,13 +19,14 @@ from amtutor.discrete import (
     RectifiedPolynomial,
     capacity,
     error_probability,
-    exact_sign,
+    measure_capacity,
     measure_error_rate,
     noise_variance,
     sign_sum_moment,
     visit_by_definition,
     wilson_interval,
 )
+from amtutor.separations import exact_sign
 
 SEPARATIONS = [
     Polynomial(1),
@@ -553,6 +554,23 @@ def test_measured_error_rate_is_near_the_theory(n, dim):
     found = measure_error_rate(Polynomial(n), dim, k, trials=60, generator=g)
     assert 0.008 < found.rate < 0.0135
     assert found.low < found.rate < found.high and found.high - found.low < 0.003
+
+
+def test_measured_capacity_is_near_the_theory_and_honest_about_it():
+    g = torch.Generator().manual_seed(3)
+    found = measure_capacity(Polynomial(2), 128, guess=25, generator=g)
+    assert found.low < capacity(2, 128, exact=True) < found.high
+    assert found.high / found.low < 1.15 and len(found.points) == 7
+    wide = measure_capacity(Polynomial(2), 128, guess=40, generator=g, bits=4000)
+    assert wide.high / wide.low > found.high / found.low
+    assert wide.low < found.high and found.low < wide.high
+
+
+def test_measured_capacity_refuses_a_bad_guess():
+    with pytest.raises(ValueError, match=r"guess = 1: expected one within a factor 2"):
+        measure_capacity(Polynomial(3), 100, guess=1)
+    with pytest.raises(ValueError, match="guess = 0.0: expected a finite number > 0"):
+        measure_capacity(Polynomial(3), 100, guess=0)
 
 
 def test_rectified_memory_has_half_the_noise():

@@ -20,11 +20,9 @@ is how a fixed point is certified.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -33,8 +31,19 @@ from torch import Tensor
 
 from amtutor import _check
 from amtutor.descent import Trajectory
+from amtutor.separations import (
+    RULES,
+    Exponential,
+    Polynomial,
+    Pull,
+    RectifiedPolynomial,
+    Separation,
+    exact_sign,
+    tabulate,
+)
 
 __all__ = [
+    "CapacityEstimate",
     "DiscreteDenseAM",
     "ErrorRate",
     "Exponential",
@@ -43,111 +52,18 @@ __all__ = [
     "RectifiedPolynomial",
     "capacity",
     "error_probability",
+    "measure_capacity",
     "measure_error_rate",
     "noise_variance",
     "sign_sum_moment",
     "visit_by_definition",
+    "weighted_fit",
     "wilson_interval",
 ]
 
-RULES = ("exact", "gradient")
 ORDERS = ("random", "sequential", "synchronous")
 CHUNK = 2**16  # overlaps (queries x memories) worked on at once: they fit a core's cache
-
-
-# ------------------------------------------------------------------ separation functions
-
-
-@dataclass(frozen=True)
-class Polynomial:
-    r"""Separation function :math:`F(m) = m^n`, :math:`f(m) = n\,m^{n-1}` (MM 2.13).
-
-    n = 2 is the Hopfield network. For even n a pattern and its negative have the same energy.
-
-    Raises:
-        ValueError: n is not a whole number >= 1.
-
-    >>> Polynomial(3)(torch.tensor([0.5, -1.0])).tolist()
-    [0.125, -1.0]
-    """
-
-    n: int
-    relative = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "n", _check.count("n", self.n))
-
-    def __call__(self, m: Tensor) -> Tensor:
-        """Return F(m)."""
-        return m**self.n
-
-    def derivative(self, m: Tensor) -> Tensor:
-        """Return f(m) = F'(m)."""
-        return self.n * m ** (self.n - 1)
-
-    def energy(self, m: Tensor, dim: int) -> Tensor:
-        """Return -sum F(m) over the last dimension (``dim`` plays no part here)."""
-        return -self(m).sum(-1)
-
-    def whole(self, s: int, *, slope: bool = False) -> int:
-        """Return F (or f / n) at a raw overlap ``s`` as a Python integer, whatever its size."""
-        return s ** (self.n - 1) if slope else s**self.n
-
-
-@dataclass(frozen=True)
-class RectifiedPolynomial(Polynomial):
-    r"""Separation function :math:`F(m) = \max(m, 0)^n`: only agreement counts, no inverted twins.
-
-    Raises:
-        ValueError: n is not a whole number >= 1.
-
-    >>> RectifiedPolynomial(3)(torch.tensor([0.5, -1.0])).tolist()
-    [0.125, 0.0]
-    """
-
-    def __call__(self, m: Tensor) -> Tensor:
-        """Return F(m)."""
-        return m.clamp_min(0) ** self.n
-
-    def derivative(self, m: Tensor) -> Tensor:
-        """Return f(m) = F'(m), and 0 at m = 0."""
-        return self.n * m.clamp_min(0) ** (self.n - 1) * (m > 0)
-
-    def whole(self, s: int, *, slope: bool = False) -> int:
-        """Return F (or f / n) at a raw overlap ``s`` as a Python integer, whatever its size."""
-        return super().whole(s, slope=slope) if s > 0 else 0
-
-
-@dataclass(frozen=True)
-class Exponential:
-    r"""Separation function :math:`F = e^{\beta D m}`, with the energy in log space (MM 2.22, 2.23).
-
-    .. math:: E = -\frac{1}{\beta D} \log \sum_\mu e^{\beta D m_\mu}
-
-    The logarithm is monotone: it changes no decision, and keeps D = 10 000 finite in float32.
-    ``beta`` > 0 multiplies the raw overlap; the paper has beta = 1.
-
-    Raises:
-        ValueError: beta is not a finite number > 0.
-
-    >>> m = torch.tensor([[1.0, -0.2], [0.5, 0.5]])
-    >>> Exponential().energy(m, 10_000).tolist()
-    [-1.0, -0.5000693202018738]
-    """
-
-    beta: float = 1.0
-    relative = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "beta", float(_check.positive("beta", self.beta)))
-
-    def energy(self, m: Tensor, dim: int) -> Tensor:
-        """Return -(1 / beta D) logsumexp(beta D m) over the last dimension."""
-        scale = self.beta * dim
-        return -torch.logsumexp(scale * m, -1) / scale
-
-
-Separation = Polynomial | RectifiedPolynomial | Exponential
+PRODUCT = 2**20  # the same where one product serves them all
 
 
 # ------------------------------------------------------------------ the definition, and the class
@@ -225,7 +141,6 @@ class DiscreteDenseAM:
         self.patterns = _check.matrix("patterns", _spins("patterns", patterns))
         self.separation = separation
         self.n_patterns, self.dim = self.patterns.shape
-        self._columns = self.patterns.T.to(torch.int8).contiguous()  # (D, K)
         self._twin = None
 
     def __repr__(self) -> str:
@@ -238,7 +153,7 @@ class DiscreteDenseAM:
             self.separation.energy(
                 self._overlaps(part).to(self.patterns.dtype) / self.dim, self.dim
             )
-            for part in rows.split(self._chunk)
+            for part in self._parts(rows)
         ]
         return torch.cat(parts).reshape(batch)
 
@@ -258,7 +173,7 @@ class DiscreteDenseAM:
         rows, batch = self._rows(state)
         pull = self._pull("exact")
         gains = []
-        for part in rows.split(self._chunk):
+        for part in self._parts(rows):
             h = self._overlaps(part)
             drop = -self._margins(part, h, "exact")
             if self.separation.relative:
@@ -324,9 +239,13 @@ class DiscreteDenseAM:
 
     # -------------------------------------------------------------- what recall is made of
 
-    @property
-    def _chunk(self) -> int:
-        return max(1, CHUNK // self.n_patterns)
+    @cached_property
+    def _columns(self) -> Tensor:
+        """The patterns by bit, (D, K) int8."""
+        return self.patterns.T.to(torch.int8).contiguous()
+
+    def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return rows.split(max(1, PRODUCT // self.n_patterns))
 
     def _rows(self, state: Any) -> tuple[Tensor, torch.Size]:
         """Check queries and return them as (Q, D) rows, with their batch shape."""
@@ -338,8 +257,8 @@ class DiscreteDenseAM:
         work = torch.promote_types(self.patterns.dtype, torch.float32)  # exact up to D = 2**24
         return (rows.to(work) @ self.patterns.to(work).T).to(torch.int32)
 
-    def _pull(self, rule: str) -> _Pull:
-        return _pull(self.separation, self.dim, self.n_patterns, rule).to(self.patterns.device)
+    def _pull(self, rule: str) -> Pull:
+        return tabulate(self.separation, self.dim, self.n_patterns, rule).to(self.patterns.device)
 
     def sweep(self, state: Tensor, visits: Tensor, rule: str) -> None:
         """Visit bits (Q, T), one per query at a time; ``state`` (Q, D) is updated in place.
@@ -348,8 +267,9 @@ class DiscreteDenseAM:
         vote, and the winner is put back in.
         """
         pull = self._pull(rule)
-        for start in range(0, len(state), self._chunk):
-            some = slice(start, start + self._chunk)
+        chunk = max(1, CHUNK // self.n_patterns)
+        for start in range(0, len(state), chunk):
+            some = slice(start, start + chunk)
             overlaps = self._overlaps(state[some])
             for i in visits[some].T:
                 xi = self._columns.index_select(0, i)  # (Q, K): what each memory wants here
@@ -362,13 +282,14 @@ class DiscreteDenseAM:
 
     def calm(self, state: Tensor, rule: str) -> Tensor:
         """Return (Q,): True where no visit would flip a bit of rows (Q, D)."""
-        parts = state.split(self._chunk)
-        return torch.cat([(self._margins(x, self._overlaps(x), rule) >= 0).all(-1) for x in parts])
+        calm = [
+            (self._margins(x, self._overlaps(x), rule) >= 0).all(-1) for x in self._parts(state)
+        ]
+        return torch.cat(calm)
 
-    def _vote(self, xi: Tensor, clamped: Tensor, pull: _Pull, rule: str) -> Tensor:
+    def _vote(self, xi: Tensor, clamped: Tensor, pull: Pull, rule: str) -> Tensor:
         """Return sum xi G(clamped) per row, with its sign (and a tie's 0) beyond doubt."""
-        reference = clamped.amax(-1, keepdim=True) if pull.relative else 0
-        strength = pull(clamped, reference)
+        strength = pull.look_up(pull.vote, pull.index(clamped))
         vote = (xi * strength).sum(-1)
         if pull.slack:
             doubt = vote.abs() <= pull.slack * strength.abs().sum(-1)
@@ -382,9 +303,8 @@ class DiscreteDenseAM:
         The identity of :meth:`flip_gains`, in units of the table; signs beyond doubt.
         """
         pull = self._pull(rule)
-        reference = overlaps.amax(-1, keepdim=True) if pull.relative else 0
-        below, above = pull(overlaps - 1, reference), pull(overlaps + 1, reference)
-        side, bend = (below + above) / 2, (below - above) / 2
+        index = pull.index(overlaps)
+        side, bend = pull.look_up(pull.side, index), pull.look_up(pull.bend, index)
         margins = rows * self._project(side) + bend.sum(-1, keepdim=True)
         if pull.slack:
             noise = 2 * pull.slack * (side.abs() + bend.abs()).sum(-1, keepdim=True)
@@ -464,7 +384,7 @@ class _Run:
     def flip_all(self) -> None:
         """Let all bits of every restless query choose at the same moment."""
         before = self.state.clone()
-        for some in self.restless.nonzero()[:, 0].split(self.memory._chunk):
+        for some in self.memory._parts(self.restless.nonzero()[:, 0]):
             state = self.state[some]
             margins = self.memory._margins(state, self.memory._overlaps(state), self.rule)
             self.state[some] = torch.where(margins < 0, -state, state)
@@ -495,89 +415,6 @@ class _Run:
             converged=~self.restless.reshape(self.batch),
             trajectory=trajectory,
         )
-
-
-# ------------------------------------------------------------------ exact signs
-
-
-@dataclass(frozen=True)
-class _Pull:
-    """How strongly a memory pulls at a bit: G(c) at clamped overlaps c, as a float64 table.
-
-    G(c) = F(c+1) - F(c-1) by the exact rule, f(c) by the gradient rule; the bit's vote is
-    sum xi G(c). ``slack`` bounds the relative rounding error of such a sum (0: it is exact), and
-    one unit of the table is ``unit`` in energy. ``relative`` tables are scaled by the row's
-    largest overlap, ``reference``.
-    """
-
-    table: Tensor
-    offset: int
-    relative: bool
-    slack: float
-    unit: float
-
-    def __call__(self, clamped: Tensor, reference: Tensor | int = 0) -> Tensor:
-        index = (clamped - reference + self.offset).long()
-        if self.relative:
-            index = index.clamp_min(0)
-        return self.table.expand(len(index), -1).gather(1, index)
-
-    def to(self, device: torch.device) -> _Pull:
-        if self.table.device == device:
-            return self
-        return _Pull(self.table.to(device), self.offset, self.relative, self.slack, self.unit)
-
-
-@lru_cache(maxsize=32)
-def _pull(separation: Separation, dim: int, n_patterns: int, rule: str) -> _Pull:
-    """Tabulate G over every clamped overlap -(D+1)..D+1 that can occur."""
-    slack = (n_patterns + 4) * 2.0**-52
-    if separation.relative:  # G(c) = 2 sinh(beta) e^(beta c) by either rule, so tabulate e^(...)
-        steps = separation.beta * torch.arange(-2 * dim - 4, 3, dtype=torch.float64)
-        return _Pull(steps.exp(), 2 * dim + 4, True, slack, 2 * math.sinh(separation.beta))
-    whole = [_whole_pull(separation, c, rule) for c in range(-dim - 1, dim + 2)]
-    top = max(1, *map(abs, whole))
-    shift = max(0, top.bit_length() - 900)  # a power of two, so that small whole numbers stay exact
-    values = [g / (1 << shift) for g in whole]  # Python rounds the true quotient correctly
-    exact = 4 * top * n_patterns < 2**53
-    unit = (1 << shift) / dim**separation.n
-    table = torch.tensor(values, dtype=torch.float64)
-    return _Pull(table, dim + 1, False, 0.0 if exact else slack, unit)
-
-
-def _whole_pull(separation: Polynomial, c: int, rule: str) -> int:
-    """Return G(c) of a polynomial as a whole number of any size."""
-    if rule == "gradient":
-        return separation.whole(c, slope=True)
-    return separation.whole(c + 1) - separation.whole(c - 1)
-
-
-def exact_sign(separation: Separation, xi: Tensor, clamped: Tensor, rule: str) -> int:
-    """Return the sign of sum xi G(clamped) over one row of K memories, without any rounding.
-
-    Equal overlaps of opposite votes cancel first. What is left of a polynomial is summed in whole
-    numbers; what is left of an exponential cannot be zero (e^beta is transcendental) and is
-    summed with as many digits as its sign needs.
-    """
-    votes: Counter[int] = Counter()
-    for want, overlap in zip(xi.tolist(), clamped.tolist(), strict=True):
-        votes[overlap] += want
-    votes = Counter({c: v for c, v in votes.items() if v})
-    if not votes:
-        return 0
-    if not separation.relative:
-        total = sum(v * _whole_pull(separation, c, rule) for c, v in votes.items())
-        return (total > 0) - (total < 0)
-    top, digits = max(votes), 40
-    while True:
-        with localcontext() as context:
-            context.prec = digits
-            beta = Decimal(separation.beta)
-            terms = [v * (beta * (c - top)).exp() for c, v in votes.items()]
-            total, size = sum(terms), sum(map(abs, terms))
-            if abs(total) > size * Decimal(10) ** (len(terms).bit_length() + 2 - digits):
-                return 1 if total > 0 else -1
-        digits *= 2
 
 
 def _spins(name: str, x: Any) -> Tensor:
@@ -674,14 +511,18 @@ def capacity(n: int, dim: int, *, error: float = 0.01, exact: bool = False) -> f
     >>> round(capacity(2, 1000), 1), round(capacity(2, 1000, error=0.005), 1)
     (184.8, 150.7)
     """
-    if not 0 < _check.number_or_fail("error", error, "a number between 0 and 0.5") < 0.5:
-        raise _check.fail("error", error, "a number between 0 and 0.5")
-    alpha = NormalDist().inv_cdf(1 - error)
+    alpha = -NormalDist().inv_cdf(_level(error))
     signal = (dim - 1) ** (2 * n - 2) if exact else dim ** (2 * n - 2)
     one = _noise(n, dim, 2 if exact else 1, exact)  # the noise of a single other memory
     if one == 0:
         return math.inf
     return signal / one / alpha**2 + (1 if exact else 0)
+
+
+def _level(error: float) -> float:
+    if not 0 < _check.number_or_fail("error", error, "a number between 0 and 0.5") < 0.5:
+        raise _check.fail("error", error, "a number between 0 and 0.5")
+    return error
 
 
 def _noise(n: int, dim: int, n_patterns: int, exact: bool) -> int:
@@ -699,8 +540,10 @@ class ErrorRate:
     """A measured error rate, with its 95 % interval.
 
     ``rate`` = ``errors`` / ``bits``; ``low`` and ``high`` are Wilson's interval for an effective
-    number of bits, ``bits`` / ``design_effect``: bits of one memory share its overlaps, so
-    their errors come in clusters (design effect >= 1, estimated from the spread between memories).
+    number of bits, ``bits`` / ``design_effect``: bits of one memory share its overlaps, and the
+    memories of one trial share each other, so errors come in clusters. The design effect >= 1 is
+    the larger of two ratios: how much more than independent bits the errors of a memory, and of a
+    trial, scatter. (A handful of trials cannot tell the second well: make 20 or more.)
     """
 
     rate: float
@@ -732,7 +575,7 @@ def measure_error_rate(
 
     >>> g = torch.Generator().manual_seed(0)
     >>> found = measure_error_rate(Polynomial(2), 100, 19, trials=50, generator=g)
-    >>> found.low < 0.012 < found.high
+    >>> found.low < error_probability(2, 100, 19, exact=True) < found.high
     True
     """
     for name, value in (("dim", dim), ("n_patterns", n_patterns), ("trials", trials)):
@@ -746,20 +589,98 @@ def measure_error_rate(
             0, 2, (n_patterns, dim), generator=generator, device=device, dtype=torch.int8
         )
         memory = DiscreteDenseAM(2 * bits.to(torch.float32) - 1, separation)
-        for rows in memory.patterns[:probes].split(memory._chunk):
+        for rows in memory._parts(memory.patterns[:probes]):
             margins = memory._margins(rows, memory._overlaps(rows), rule)
             wrong.append((margins < 0).sum(-1))
-    return _error_rate(torch.cat(wrong).double(), dim)
+    return _error_rate(torch.cat(wrong).double().reshape(trials, probes), dim)
 
 
 def _error_rate(wrong: Tensor, dim: int) -> ErrorRate:
-    """Turn the wrong bits of each probed memory into a rate with its interval."""
-    errors, bits = int(wrong.sum()), len(wrong) * dim
+    """Turn the wrong bits of each probed memory (trials, probes) into a rate with its interval."""
+    errors, bits = int(wrong.sum()), wrong.numel() * dim
     rate, effect = errors / bits, 1.0
-    if len(wrong) > 1 and 0 < errors < bits:
-        effect = max(1.0, float(wrong.var()) / (dim * rate * (1 - rate)))
+    if 0 < errors < bits:
+        for cluster, size in ((wrong.flatten(), dim), (wrong.sum(1), dim * wrong.shape[1])):
+            if len(cluster) > 1:
+                effect = max(effect, float(cluster.var()) / (size * rate * (1 - rate)))
     low, high = wilson_interval(errors / effect, bits / effect)
     return ErrorRate(rate, low, high, errors, bits, effect)
+
+
+@dataclass(frozen=True)
+class CapacityEstimate:
+    """The measured number of memories at which errors reach a level, with its 95 % interval.
+
+    ``points`` holds the (K, ErrorRate) pairs it was read from.
+    """
+
+    n_patterns: float
+    low: float
+    high: float
+    points: tuple[tuple[int, ErrorRate], ...]
+
+
+def measure_capacity(
+    separation: Separation,
+    dim: int,
+    *,
+    guess: float,
+    error: float = 0.01,
+    bits: int = 40_000,
+    generator: torch.Generator | None = None,
+    rule: str = "gradient",
+) -> CapacityEstimate:
+    r"""Measure at how many memories one update spoils a fraction ``error`` of the bits.
+
+    Error rates are measured at seven K from guess/2 to 2 guess, ``bits`` bits or more at each. If
+    the noise were normal (MM 2.15), the normal quantile of the rate would be linear in
+    :math:`K^{-1/2}`; near the crossing it is in any case, so a weighted line is fitted and solved.
+
+    Raises:
+        ValueError: guess is not positive, or fewer than three K showed any error.
+    """
+    _check.positive("guess", guess)
+    alpha = -NormalDist().inv_cdf(_level(error))
+    points = []
+    for factor in (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0):
+        k = max(1, round(factor * guess))
+        trials = max(20, math.ceil(bits / (dim * min(k, 32))))
+        found = measure_error_rate(
+            separation, dim, k, trials=trials, generator=generator, rule=rule, probes=32
+        )
+        points.append((k, found))
+    seen = [(k, found) for k, found in points if 0 < found.rate < 0.5]
+    if len({k for k, _ in seen}) < 3:
+        raise ValueError(f"guess = {guess!r}: expected one within a factor 2 of the capacity")
+    z, spread = zip(*(_quantile(found) for _, found in seen), strict=True)
+    (a, b), cov = weighted_fit([[1] * len(seen), [k**-0.5 for k, _ in seen]], z, spread)
+    root = float((alpha - a) / b)  # K^(-1/2) at the crossing
+    here = torch.tensor([1, root], dtype=torch.float64)
+    half = 1.96 * float((here @ cov @ here).sqrt() / b)
+    ends = [r**-2 if r > 0 else math.inf for r in (root, root + half, root - half)]
+    return CapacityEstimate(*ends, tuple(points))
+
+
+def _quantile(found: ErrorRate) -> tuple[float, float]:
+    """Return the normal quantile of an error rate (how many sigmas off), and its standard error."""
+    z, high, low = (-NormalDist().inv_cdf(p) for p in (found.rate, found.low, found.high))
+    return z, (high - low) / (2 * 1.96)
+
+
+def weighted_fit(columns: Any, y: Any, spread: Any) -> tuple[Tensor, Tensor]:
+    """Fit y = sum_c coefficient_c * columns[c] by weighted least squares.
+
+    ``columns`` is (C, P), ``y`` and its standard errors ``spread`` are (P,). Returns the
+    coefficients (C,) and their covariance (C, C), float64.
+
+    >>> fit, cov = weighted_fit([[1, 1, 1], [0, 1, 2]], [1, 3, 5], [1, 1, 1])
+    >>> [round(c, 6) + 0 for c in fit.tolist()], round(float(cov[1, 1]), 6)
+    ([1.0, 2.0], 0.5)
+    """
+    columns, y, spread = (torch.as_tensor(v, dtype=torch.float64) for v in (columns, y, spread))
+    design = (columns / spread).T
+    cov = torch.linalg.inv(design.T @ design)
+    return cov @ design.T @ (y / spread), cov
 
 
 def wilson_interval(hits: float, total: float, *, z: float = 1.959964) -> tuple[float, float]:

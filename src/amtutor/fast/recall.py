@@ -223,8 +223,8 @@ class _Tabulated(_Shared):
         # float32 holds 2**-126 .. 2**127: enough if a typical overlap sqrt(D) is not flushed away
         small = memory.n_patterns < 2**20 and (n - 1) / 2 * math.log2(dim + 2) < 180
         super().__init__(memory, torch.float32 if small else torch.float64, torch.int64)
-        pull = memory._pull(rule).table  # c = -(D+1) .. D+1
-        side, bend = (pull[2:] + pull[:-2]) / 2, (pull[:-2] - pull[2:]) / 2
+        pull = memory._pull(rule)
+        side, bend = pull.side, pull.bend
         scale = 2.0 ** (100 - math.frexp(float(side.abs().max()))[1]) if small else 1.0
         self.side, self.bend = (side * scale).to(self.dtype), (bend * scale).to(self.dtype)
         self.odd = bool(side[0] < 0)  # G odd: an opposite memory pulls as well, to its negative
