@@ -196,9 +196,9 @@ def test_landscape_has_its_low_places_where_the_energy_has_them():
     z = np.asarray(ax.images[0].get_array())
     row, column = np.unravel_index(z.argmin(), z.shape)
     left, right, bottom, top = ax.images[0].get_extent()
-    assert (left, right, bottom, top) == (-2, 2, -1, 1)
-    assert left + column / 199 * (right - left) == pytest.approx(1.0, abs=0.02)
-    assert bottom + row / 199 * (top - bottom) == pytest.approx(-0.5, abs=0.01)
+    x = left + (column + 0.5) / 200 * (right - left)
+    y = bottom + (row + 0.5) / 200 * (top - bottom)
+    assert (x, y) == pytest.approx((1.0, -0.5), abs=0.0101)  # half a step
     assert ax.images[0].origin == "lower"
     assert (ax.get_xlim(), ax.get_ylim()) == ((-2, 2), (-1, 1))
     assert ax.get_aspect() == 1

@@ -13,6 +13,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 
@@ -308,7 +309,7 @@ def landscape(
     Raises:
         ValueError: if the energy does not give one value per point, or is nowhere finite.
     """
-    (left, right), (bottom, top) = extent = _bounds(bounds, 2)
+    (left, right), (bottom, top) = _bounds(bounds, 2)
     n = count("resolution", resolution, least=2)
     u, v = np.meshgrid(np.linspace(left, right, n), np.linspace(bottom, top, n))
     z = _evaluate(energy, np.stack([u.ravel(), v.ravel()], axis=1)).reshape(n, n)
@@ -318,44 +319,35 @@ def landscape(
     if ceiling is not None and not np.nanmin(z) < high:
         raise fail("ceiling", ceiling, f"more than the least energy, {np.nanmin(z):g}")
     ax = _axes(ax, 5.4, 4.4)
-    shades = ax.imshow(
-        z,
-        cmap=style.energy_map(),
-        vmax=high,
-        extent=np.ravel(extent),
-        origin="lower",
-        interpolation="bilinear",
-    )
+    shades = _shade(ax, u, v, z, high)
     _contours(ax, u, v, z, levels, high)
     ax.set(aspect="equal", xlim=(left, right), ylim=(bottom, top))
     if colourbar:
-        bar = ax.figure.colorbar(
-            shades,
-            ax=ax,
-            label="energy",
-            shrink=0.8,
-            aspect=24,
-            extend="max" if high < np.nanmax(z) else "neither",
-        )
-        bar.outline.set_visible(False)
-        bar.locator = MaxNLocator(5)
-        bar.update_ticks()
+        _colourbar(ax, shades, cut=high < np.nanmax(z))
     for path in _paths(paths):
         _draw_path(ax, path)
     if memories is not None:
         xi = array("memories", memories).reshape(-1, 2)
-        ax.plot(
-            *xi.T,
-            "o",
-            color=PALETTE["memory"],
-            markersize=9,
-            markeredgecolor=PALETTE["paper"],
-            markeredgewidth=1.5,
-            linestyle="none",
-            label="memory",
-            zorder=5,
-        )
+        rim = {"markeredgecolor": PALETTE["paper"], "markeredgewidth": 1.5, "linestyle": "none"}
+        ax.plot(*xi.T, "o", color=PALETTE["memory"], markersize=9, label="memory", zorder=5, **rim)
     return ax
+
+
+def _shade(ax: Axes, u: np.ndarray, v: np.ndarray, z: np.ndarray, high: float) -> AxesImage:
+    """Draw the energies as shades, each centred where it was taken."""
+    dx, dy = (u[0, 1] - u[0, 0]) / 2, (v[1, 0] - v[0, 0]) / 2
+    extent = (u[0, 0] - dx, u[0, -1] + dx, v[0, 0] - dy, v[-1, 0] + dy)
+    look = {"cmap": style.energy_map(), "vmax": high, "interpolation": "bilinear"}
+    return ax.imshow(z, extent=extent, origin="lower", **look)
+
+
+def _colourbar(ax: Axes, shades: AxesImage, *, cut: bool) -> None:
+    """Put a thin scale of energies beside a landscape."""
+    extend = "max" if cut else "neither"
+    bar = ax.figure.colorbar(shades, ax=ax, shrink=0.8, aspect=24, extend=extend, label="energy")
+    bar.outline.set_visible(False)
+    bar.locator = MaxNLocator(5)
+    bar.update_ticks()
 
 
 def _contours(ax: Axes, u: np.ndarray, v: np.ndarray, z: np.ndarray, levels: Any, high: float):
