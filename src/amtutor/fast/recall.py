@@ -72,6 +72,8 @@ class _Walk:
         self.dim = memory.dim
         # recounting overlaps after certified flips costs O(K D): worth it for this many flips
         self.worth = self.dim // 64
+        # a product over all bits costs about 1 + D / 100 plain visits: too much for a near flip
+        self.crowded = 1 / (1 + self.dim / 100)
 
     def run(self, state: Tensor, visits: Tensor) -> Tensor:
         """Make all visits of all queries of this piece; return the final states."""
@@ -82,7 +84,7 @@ class _Walk:
         self.visits = torch.cat([visits, dummy], 1)
         self.steps = torch.arange(self.reach, device=state.device)
         self.state = torch.cat([state, state.new_ones(queries, 1)], 1).to(self.weights.dtype)
-        self.rows = torch.arange(queries, device=state.device)
+        self.rows = self.all = torch.arange(queries, device=state.device)
         self.pos = self.rows.new_zeros(queries, 1)
         self.h = self.weights.start(self.memory._overlaps(state))
         self.space = self.weights.space(queries)
@@ -96,46 +98,50 @@ class _Walk:
     def _round(self) -> None:
         """Take every query to its next flip, or as far as its certificate reaches."""
         side, bend, size = self.weights(self.h, self.space)
-        budget = self.weights.budget(self.h, size)
-        sure = budget >= self.worth
-        if not bool(sure.any()):
+        budget = self.weights.budget(self.h, side, size)
+        sure = None if budget is None else (budget >= self.worth).nonzero()[:, 0]
+        if sure is None or not len(sure):
             self._to_next_flip(None, side, bend, size)
             return
-        rest = (~sure).nonzero()[:, 0]
+        rest = (~(budget >= self.worth)).nonzero()[:, 0]
         if len(rest):
-            pick = [x.index_select(0, rest) for x in (side, bend, size)]
-            self._to_next_flip(rest, *pick)
-        sure = sure.nonzero()[:, 0]
+            self._to_next_flip(rest, *(x.index_select(0, rest) for x in (side, bend, size)))
         self._follow(sure, budget[sure])
+
+    def _ahead(self, some: Tensor | None) -> Tensor:
+        """Return the next visits of some rows (None: of all)."""
+        visits, pos = self.visits, self.pos
+        if some is not None:
+            visits, pos = visits.index_select(0, some), pos.index_select(0, some)
+        return visits.gather(1, pos + self.steps)
 
     def _follow(self, some: Tensor, budget: Tensor) -> None:
         """Let certified rows copy their strongest memory until the certificate is used up."""
         state, goal = self.state[some], self.weights.winner(self.h[some])
-        ahead = (self.pos[some] + self.steps).clamp_max(self.visits.shape[1] - 1)
-        bits = self.visits[some].gather(1, ahead)
+        bits = self._ahead(some)
         count = (state != goal).gather(1, bits).cumsum(1)
         certified = count <= budget[:, None] + 1  # the flip after the budget is certified too
         moved = torch.where(certified, bits, self.dim)
         self.state[some] = state = state.scatter(1, moved, goal.gather(1, moved))
-        self.pos[some] += certified.sum(1, keepdim=True)
-        if bool((self.pos[some] < self.end).any()):
+        self.pos[some] = pos = self.pos[some] + certified.sum(1, keepdim=True)
+        if bool((pos < self.end).any()):
             self.h[some] = self.weights.start(self.memory._overlaps(state[:, : self.dim]))
 
     def _to_next_flip(self, some: Tensor | None, side, bend, size) -> None:
         """Move each row past its next visit that flips its bit (a doubtful one is decided)."""
-        pick = (lambda x: x) if some is None else (lambda x: x.index_select(0, some))
-        state, pos = pick(self.state), pick(self.pos)
-        margins = (side @ self.weights.patterns).mul_(state).add_(bend)  # column D: see _Shared
+        state = self.state if some is None else self.state[some]
+        margins = (side @ self.weights.patterns).mul_(state).add_(bend)
+        margins[:, self.dim] = math.inf
         noise = self.weights.noise(size, bend)
-        held = margins > noise
-        held[:, self.dim] = True
-        ahead = (pos + self.steps).clamp_max_(self.visits.shape[1] - 1)
-        bits = pick(self.visits).gather(1, ahead)
+        bits, held = self._ahead(some), margins > noise
         waits = held.gather(1, bits)
+        if float(waits.float().mean()) < 1 - self.crowded:
+            self._visit_plainly(some)
+            return
         first = waits.view(torch.uint8).argmin(1, keepdim=True)  # 0 too where all of them wait
         here = bits.gather(1, first)
-        stops = ~waits.gather(1, first)
-        flips = stops & (margins.gather(1, here) < -noise)
+        margin = margins.gather(1, here)
+        stops, flips = margin <= noise, margin < -noise
         doubt = stops ^ flips
         if bool(doubt.any()):
             for q in doubt[:, 0].nonzero()[:, 0].tolist():
@@ -143,21 +149,38 @@ class _Walk:
         onward = self.reach
         if self.end > self.reach:  # a row in which every bit is held has nothing left to do
             onward = torch.where(held.all(1, keepdim=True), self.end, self.reach)
-        advance = torch.where(stops, first + 1, onward)
+        self._flip(some, here, flips, torch.where(stops, first + 1, onward))
+
+    def _flip(self, some: Tensor | None, here: Tensor, flips: Tensor, advance: Tensor) -> None:
+        """Flip the bit ``here`` of each row that asks for it; overlaps and positions follow."""
+        state = self.state if some is None else self.state[some]
         value = state.gather(1, here)
         code = torch.where(value > 0, here, here + self.dim).masked_fill_(~flips, 2 * self.dim)
         state.scatter_(1, here, torch.where(flips, -value, value))
         if some is None:
             self.pos += advance
         else:
-            self.pos[some] += advance
             self.state[some] = state
+            self.pos[some] += advance
             whole = code.new_full((len(self.rows), 1), 2 * self.dim)
             whole[some] = code
             code = whole
         change = self.change[: len(self.h)]
         torch.index_select(self.weights.steps, 0, code[:, 0], out=change)
         self.h += change
+
+    def _visit_plainly(self, some: Tensor | None) -> None:
+        """Where flips are dense, make the next visits the plain way."""
+        rows = self.all[: len(self.rows)] if some is None else some
+        rows = rows[self.pos[rows, 0] < self.end]
+        block = min(64, self.reach, self.end - int(self.pos[rows].max()))
+        state = self.state[rows]
+        spins = state[:, : self.dim].to(self.memory.patterns.dtype).contiguous()
+        self.memory.sweep(spins, self._ahead(rows)[:, :block], self.rule)
+        state[:, : self.dim] = spins.to(state.dtype)
+        self.state[rows] = state
+        self.h[rows] = self.weights.start(self.memory._overlaps(spins))
+        self.pos[rows] += block
 
     def _plain_decision(self, row: int, bit: int) -> bool:
         """Return whether this visit flips its bit, by the plain vote."""
@@ -169,6 +192,7 @@ class _Walk:
 
     def _retire(self) -> None:
         """Hand over the rows whose visits are all made, once they are many."""
+        self.pos.clamp_max_(self.end)
         over = self.pos[:, 0] >= self.end
         if 4 * int(over.sum()) < len(over):
             return
@@ -194,11 +218,12 @@ class _Shared:
         self.steps = torch.cat([-step, step, step.new_zeros(1, self.k)])
         # every entry is rounded twice, every sum of K terms at most K + 2 times
         self.gamma = (self.k + 8) * torch.finfo(dtype).eps
+        # and an entry too small for the dtype may have become zero
+        self.flushed = self.k * 64 * torch.finfo(dtype).tiny
 
     def noise(self, size: Tensor, bend: Tensor) -> Tensor:
-        """Bound a margin's rounding error: bend has one sign, or |bend| <= |side| throughout."""
-        flushed = self.k * 64 * torch.finfo(self.dtype).tiny
-        return self.gamma * (size + torch.maximum(size, bend.abs())) + flushed
+        """Bound a margin's rounding error: bend is never positive, or |bend| <= |side|."""
+        return (size * (3 * self.gamma)).add_(self.flushed).sub_(bend, alpha=self.gamma)
 
     def space(self, queries: int) -> tuple[Tensor, Tensor]:
         """Return room for two (Q, K) results, so that rounds need not ask for memory."""
@@ -250,8 +275,10 @@ class _Tabulated(_Shared):
         size = torch.abs(side, out=bend) if self.odd else side
         return side, total, size.sum(1, keepdim=True)
 
-    def budget(self, h: Tensor, size: Tensor) -> Tensor:
-        r"""Return for how many flips (Q,) the strongest memory is sure to win; -1: not for one.
+    def budget(self, h: Tensor, side: Tensor, size: Tensor) -> Tensor | None:
+        r"""Return for how many flips (Q,) the strongest memory is sure to win, -1: not for one.
+
+        None if it is so for no row.
 
         With r = n-1 and kappa = 2n (exact rule) or 1: G(c) >= kappa c^r for the winner, whose
         overlap only grows, and G(c) <= kappa (c+1)^r for the others, whose overlaps grow by at
@@ -260,15 +287,16 @@ class _Tabulated(_Shared):
         .. math:: h_a + 2s - 1 > \lVert h_{\text{rest}} \rVert_r + (2s+2) K^{1/r},
                   \qquad \kappa \lVert h_{\text{rest}} \rVert_r^r \le \sum_{\text{rest}} |side|
         """
-        if not self.power:  # n = 1: memories pull alike however well they match
-            return torch.full_like(size[:, 0], NEVER, dtype=torch.float64)
+        size, top = size[:, 0], side.amax(1)
+        if self.odd:
+            top = torch.maximum(top, -side.amin(1))
+        if not self.power or not bool((2 * top > size).any()):
+            return None
         lead = h.amax(1) - self.offset
-        strongest = lead
         if self.two_sided:  # G odd: the largest |h| leads; G even: only a positive h may
-            strongest = torch.maximum(lead, self.offset - h.amin(1))
-            lead = strongest if self.odd else torch.where(strongest == lead, lead, 0)
-        top = self.side[strongest + self.offset].double()
-        rest = (1 + 8 * self.gamma) * size[:, 0].double() - top
+            other = self.offset - h.amin(1)
+            lead = torch.maximum(lead, other) if self.odd else torch.where(other > lead, 0, lead)
+        rest = (1 + 8 * self.gamma) * size.double() - top.double() + self.flushed
         norm = self.root * (rest / self.top) ** (1 / self.power)
         room = lead - 1 - 1e-6 * self.dim - norm - 2 * self.spread
         flips = (room / (2 * self.spread - 2 + 1e-12)).floor()
@@ -311,16 +339,16 @@ class _Relative(_Shared):
         size = side.sum(1, keepdim=True)
         return side, -self.slope * size, size
 
-    def budget(self, h: Tensor, size: Tensor) -> Tensor:
+    def budget(self, h: Tensor, side: Tensor, size: Tensor) -> Tensor | None:
         """Return 2D where the strongest memory is sure to win for ever (Q,), else -1.
 
         The winner's pull is at least e^(beta (h_a + 2s - 1)) after s flips, that of each other at
         most e^(beta (h + 2s + 1)): if it wins by a factor e^(2 beta) now, it always will. Its own
         share of ``size`` is exactly 1.
         """
-        rest = size[:, 0].double() * (1 + 8 * self.gamma) - 1
+        rest = size[:, 0].double() * (1 + 8 * self.gamma) - 1 + self.flushed
         wins = 1 > math.exp(2 * self.beta) * rest
-        return torch.where(wins, 2.0 * self.dim, NEVER)
+        return torch.where(wins, 2.0 * self.dim, NEVER) if bool(wins.any()) else None
 
     def winner(self, h: Tensor) -> Tensor:
         """Return the bits (Q, D+1) that the strongest memory of each row wants."""
