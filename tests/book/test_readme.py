@@ -1,0 +1,32 @@
+"""The README shows a picture that the book made, and every chapter the table of contents has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+import readme_picture
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_picture_is_the_chapters_own():
+    assert readme_picture.PICTURE.read_bytes() == readme_picture.figure()
+    shown = re.search(r'<img src="([^"]+)"', README)[1]
+    assert (ROOT / shown).resolve() == readme_picture.PICTURE
+
+
+def test_every_chapter_has_a_row_with_its_badge_and_its_minutes():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+    files = [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    chapters = [f for f in files if re.match(r"book/[0-9]{2}_", f) and "00_" not in f]
+    assert len(chapters) >= 3
+    rows = [line for line in README.splitlines() if line.startswith("| ")]
+    for chapter in chapters:
+        (row,) = [line for line in rows if f"({chapter}.md)" in line]
+        assert f"blob/main/{chapter}.ipynb" in row
+        seconds = int(re.search(r"CPU: (\d+) s", (ROOT / f"{chapter}.md").read_text("utf-8"))[1])
+        assert f"{seconds} s" in row
