@@ -1,6 +1,6 @@
 """Copy the picture that opens the README out of the chapter that made it.
 
-    python tools/readme_picture.py          # write book/_static/readme.png
+python tools/readme_picture.py          # write book/_static/readme.png
 """
 
 from __future__ import annotations
