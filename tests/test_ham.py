@@ -551,7 +551,7 @@ def test_names_and_description():
     assert told["layers"][0] == {"name": "x", "label": "Tanh(beta=2)", "shape": (3, 4), "tau": 0.5}
     assert told["layers"][1]["label"] == "Softmax"
     assert [c["label"] for c in told["connections"]] == ["alignment", "Bias", "Bias", "synapse"]
-    assert told["connections"][1]["detail"] == "4"
+    assert told["connections"][1]["detail"] == ""
     assert told["connections"][0]["layers"] == ("x", "y")
 
 
