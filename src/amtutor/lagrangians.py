@@ -259,7 +259,7 @@ class Tanh(Lagrangian):
         r""":math:`x \tanh \beta x - \frac1\beta \log\cosh \beta x`, at most log(2) / beta."""
         z = self.beta * x
         near, small, large = _near_and_far(z)
-        direct = small * torch.tanh(small) - _log_cosh(small)
+        direct = small * torch.tanh(small) - 0.5 * torch.log1p(torch.sinh(small) ** 2)
         # far out both terms grow like |z| and only what is left over may be computed
         left_over = math.log(2) - 2 * large * torch.sigmoid(-2 * large) + F.logsigmoid(2 * large)
         return torch.where(near, direct, left_over) / self.beta
@@ -422,9 +422,9 @@ def _widen(x: Tensor) -> Tensor:
 
 def _near_and_far(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Split at |z| = 1; each branch sees a harmless 1 where the other one is used."""
-    near = z.abs() < 1
-    one = torch.ones_like(z)
-    return near, torch.where(near, z, one), torch.where(near, one, z.abs())
+    size = z.abs()
+    near = size < 1
+    return near, torch.where(near, z, 1.0), torch.where(near, 1.0, size)
 
 
 def _log_cosh(z: Tensor) -> Tensor:

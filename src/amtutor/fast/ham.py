@@ -78,9 +78,11 @@ def descend(ham: HAM, states: States, *, steps: int, dt: float = 0.1, clamp: Cla
 def _activation(layer: NeuronLayer) -> Callable[[Tensor, Tensor], Tensor]:
     """Choose the sooner of two equal ways; the second argument may be written over."""
     lagrangian = layer.lagrangian
+    minus_one = torch.tensor(-1.0)
 
     def tanh(x: Tensor, out: Tensor) -> Tensor:
-        return torch.mul(x, 2 * lagrangian.beta, out=out).sigmoid_().mul_(2).sub_(1)
+        torch.mul(x, 2 * lagrangian.beta, out=out).sigmoid_()
+        return torch.add(minus_one.to(out), out, alpha=2, out=out)
 
     def plain(x: Tensor, out: Tensor) -> Tensor:
         return tanh(x, out) if known and x.dtype == torch.float32 else lagrangian.activation(x)
