@@ -1,0 +1,39 @@
+"""Training: one config, one loop, one run folder, for every task of the book.
+
+>>> from amtutor.train import Settings, Task, Draws, register     # what a task is written with
+>>> from amtutor.train import fit, Run                            # what runs it and opens a run
+
+Importing this package costs nothing beyond torch; ``fit`` brings 🤗 Accelerate when it is called.
+"""
+
+from __future__ import annotations
+
+from amtutor.train.config import Preset, Settings, load_preset, preset_names
+from amtutor.train.draws import Draws
+from amtutor.train.task import Task, find_task, register
+
+__all__ = [
+    "Draws",
+    "Preset",
+    "Run",
+    "Settings",
+    "Task",
+    "find_task",
+    "fit",
+    "load_preset",
+    "preset_names",
+    "register",
+]
+
+
+def __getattr__(name: str):
+    """Bring ``fit`` and ``Run`` when they are asked for."""
+    if name == "fit":
+        from amtutor.train.loop import fit
+
+        return fit
+    if name == "Run":
+        from amtutor.train.run import Run
+
+        return Run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,155 @@
+"""A run folder, opened: its config, its model, its metrics."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from amtutor.train import checkpoint as ck
+from amtutor.train.config import Settings, from_dict, read_json
+from amtutor.train.draws import seed_of
+from amtutor.train.task import Task, find_task
+
+__all__ = ["Run", "build_model", "default_device", "latest_run"]
+
+
+def default_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def build_model(task: Task) -> nn.Module:
+    """Build the task's model on its device, the same numbers for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(task.config.seed, "build"))
+        return task.build().to(task.device)
+
+
+def complain(line: str) -> None:
+    """Say one line on the error stream."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Run:
+    """A run folder.
+
+    Args:
+        folder: what `amtutor train` wrote.
+        device: where task and model live; the GPU where there is one.
+        say: what to do with a line of warning (a refused checkpoint).
+
+    Raises:
+        ValueError: no such folder, or it holds no run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        say: Callable[[str], None] = complain,
+    ):
+        self.folder = Path(folder)
+        self.device = default_device() if device is None else torch.device(device)
+        self.say = say
+        path = self.folder / "config.json"
+        if not path.is_file():
+            raise ValueError(f"{self.folder}: no run there (it has no config.json)")
+        self.record = read_json(path)
+        values = self.record.get("config")
+        if not isinstance(values, dict) or "task" not in values:
+            raise ValueError(f"{path}: expected an object with 'config', and in it 'task'")
+        self.config: Settings = from_dict(find_task(values["task"]).Config, values)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, task={self.config.task!r}, step={self.step})"
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Folders of all checkpoints, oldest first."""
+        return ck.checkpoints(self.folder / "checkpoints")
+
+    @property
+    def step(self) -> int:
+        """Updates in the newest checkpoint; 0 where there is none."""
+        return ck.step_of(self.checkpoints[-1]) if self.checkpoints else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done."""
+        return self.step >= self.config.steps
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, on the device."""
+        return find_task(self.config.task)(self.config, self.device)
+
+    @cached_property
+    def data(self) -> dict[str, Tensor]:
+        """The training set of the task."""
+        return self.task.data()
+
+    def load(self, *, parts: tuple[str, ...] | None = None) -> ck.Checkpoint:
+        """Return the newest checkpoint that can be believed.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        folder = self.folder / "checkpoints"
+        found = ck.latest(folder, task=self.config.task, say=self.say, parts=parts)
+        if found is None:
+            raise ck.CheckpointError(f"{self.folder}: no usable checkpoint yet")
+        return found
+
+    def model(self, *, ema: bool = True) -> nn.Module:
+        """Return the model in eval mode; the averaged one where there is one, unless ``ema=False``."""
+        part = "ema" if ema and self.config.ema_decay > 0 else "model"
+        tensors = self.load(parts=(part,)).parts[part]
+        model = build_model(self.task)
+        fill(model, tensors, where=str(self.folder))
+        return model.eval().requires_grad_(False)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl, in order of step."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines if line.strip().endswith("}")]
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
+    """Load a state dict; what does not fit is said in one line."""
+    own = model.state_dict()
+    for name in own.keys() | tensors.keys():
+        ours, theirs = own.get(name), tensors.get(name)
+        if ours is None or theirs is None:
+            side = "not in the model" if ours is None else "not in the checkpoint"
+            raise ck.CheckpointError(f"{where}: {name} is {side}")
+        if ours.shape != theirs.shape:
+            raise ck.CheckpointError(
+                f"{where}: {name} has shape {tuple(theirs.shape)}, expected {tuple(ours.shape)}"
+            )
+    model.load_state_dict(tensors)
+
+
+def latest_run(root: str | Path = "runs") -> Path:
+    """Return the folder under ``root`` that was trained last.
+
+    Raises:
+        ValueError: there is none.
+    """
+
+    def touched(folder: Path) -> float:
+        files = [folder / "metrics.jsonl", folder / "config.json"]
+        return max(f.stat().st_mtime for f in files if f.is_file())
+
+    runs = [path.parent for path in Path(root).glob("*/config.json")]
+    if not runs:
+        raise ValueError(f"{root}: no run there yet; `amtutor train PRESET` starts one")
+    return max(runs, key=touched)

@@ -1,0 +1,123 @@
+"""What is trained: data, a model, a loss. The loop knows nothing else about it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from amtutor.train.config import Settings, unknown
+from amtutor.train.draws import Draws
+
+if TYPE_CHECKING:
+    from amtutor.train.run import Run
+
+__all__ = ["Task", "find_task", "register"]
+
+
+class Task:
+    """Base of all tasks: subclass, set ``Config``, write ``data``, ``build`` and ``loss``.
+
+    All that training changes must live in the model's parameters and buffers: they, the optimiser
+    and the step are what a checkpoint holds. Random numbers come from ``draws``, so that a resumed
+    run and a run on several processes see the same ones.
+    """
+
+    Config: type[Settings] = Settings
+    name: str = ""  # set by `register`
+    unused_parameters: bool = False  # True where some parameters get no gradient in some steps
+
+    def __init__(self, config: Settings, device: torch.device | str = "cpu"):
+        """Keep the config and the device; override to prepare more, but read no data here."""
+        self.config = config
+        self.device = torch.device(device)
+
+    def data(self) -> dict[str, Tensor]:
+        """Return the whole training set, on the device (images as uint8, moved once)."""
+        raise NotImplementedError(f"task {self.name!r} has no data")
+
+    def build(self) -> nn.Module:
+        """Return a new model; torch's random numbers are seeded from ``config.seed`` before."""
+        raise NotImplementedError(f"task {self.name!r} builds no model")
+
+    def start(self, model: nn.Module, data: dict[str, Tensor], draws: Draws) -> None:
+        """Set the model up from the data, once, before the first step (without gradient)."""
+
+    def loss(
+        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, mean over the local batch, and scalars to log."""
+        raise NotImplementedError(f"task {self.name!r} has no loss")
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return optimiser groups: by default no weight decay for biases, scales and the like.
+
+        A group may set ``weight_decay`` and ``lr_scale`` (a factor on the schedule's rate).
+        """
+        trained = [p for p in model.parameters() if p.requires_grad]
+        flat = [p for p in trained if p.ndim <= 1]
+        groups = [{"params": [p for p in trained if p.ndim > 1]}, {"params": flat}]
+        groups[1]["weight_decay"] = 0.0
+        return [group for group in groups if group["params"]]
+
+    def after_step(
+        self, model: nn.Module, data: dict[str, Tensor], step: int, draws: Draws
+    ) -> None:
+        """Change the model after update number ``step`` (from 1), without gradient.
+
+        Runs on every process and must do the same on each: use ``draws.shared``.
+        """
+
+    def compile(self, model: nn.Module) -> None:
+        """Compile in place what ``loss`` calls; by default the model's ``forward``."""
+        model.compile()
+
+    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+        """Return numbers to log as ``eval/...``, from the averaged model in eval mode."""
+        return {}
+
+    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+        """Return ``n`` pictures, (n, C, H, W) uint8."""
+        raise NotImplementedError(f"task {self.name!r} draws no samples")
+
+    def figures(
+        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, run: Run
+    ) -> list[Path]:
+        """Draw into ``folder`` what the paper draws, and return the files."""
+        raise NotImplementedError(f"task {self.name!r} draws no figures")
+
+    def finish(self, model: nn.Module, folder: Path) -> None:
+        """Write what a finished run exports."""
+
+
+_TASKS: dict[str, type[Task]] = {}
+
+
+def register(name: str) -> Callable[[type[Task]], type[Task]]:
+    """Give a task class its name, the ``task`` of its configs."""
+
+    def keep(cls: type[Task]) -> type[Task]:
+        cls.name = name
+        _TASKS[name] = cls
+        return cls
+
+    return keep
+
+
+def find_task(name: str) -> type[Task]:
+    """Return the task class of this name; its module is imported when first asked for.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    from amtutor.train import tasks
+
+    if name not in _TASKS and (module := tasks.module_of(name)):
+        importlib.import_module(module)
+    if name not in _TASKS:
+        raise unknown(name, sorted({*_TASKS, *tasks.names()}), "task")
+    return _TASKS[name]

@@ -1,0 +1,82 @@
+"""The smallest task: a few memories learn a flock of creatures by energy minimisation.
+
+It is what the harness is tried on, and a model for a task of your own: a config, the data, a
+model, a loss, and what to show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from amtutor import data as amdata
+from amtutor.dense import lse_energy, lse_gradient
+from amtutor.train import Draws, Settings, Task, register
+
+SHAPE = (1, 24, 24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToySettings(Settings):
+    """Settings of the toy."""
+
+    creatures: int = 64
+    memories: int = 32
+    beta: float = 1.0
+    noise: float = 0.3  # standard deviation of what is added to a creature, whose pixels are 0, 1
+
+
+class Memories(nn.Module):
+    """K memories of D numbers, small and random at first."""
+
+    def __init__(self, k: int, dim: int):
+        super().__init__()
+        self.memories = nn.Parameter(0.5 + 0.05 * torch.randn(k, dim))
+
+
+@register("toy")
+class Toy(Task):
+    r"""Minimise the mean energy of noisy creatures, :math:`E_{LSE}(x + \sigma\epsilon)`."""
+
+    Config = ToySettings
+
+    def data(self) -> dict[str, Tensor]:
+        """All creatures as uint8 pictures."""
+        images = amdata.sprites(self.config.creatures).images
+        return {"images": torch.from_numpy(images).to(self.device)}
+
+    def build(self) -> nn.Module:
+        """Memories, a grey haze at first."""
+        return Memories(self.config.memories, 24 * 24)
+
+    def loss(
+        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean energy of the batch, and how many memories are nearest to somebody in it."""
+        clean = data["images"][draws.rows(len(data["images"]))].flatten(1).float()
+        x = clean + self.config.noise * draws.normal("noise", clean.shape[1:])
+        energy = lse_energy(x, model.memories, beta=self.config.beta).mean()
+        return energy / clean.shape[1], {}
+
+    def after_step(
+        self, model: nn.Module, data: dict[str, Tensor], step: int, draws: Draws
+    ) -> None:
+        """Ink cannot be less than none, or more than all."""
+        model.memories.clamp_(0, 1)
+
+    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+        """Share of memories that are nearest to no creature, and distance of creatures to them."""
+        gaps = torch.cdist(data["images"].flatten(1).float(), model.memories)
+        used = gaps.argmin(1).unique().numel()
+        dead = 1 - used / len(model.memories)
+        return {"dead_fraction": dead, "distance": float(gaps.min(1).values.mean())}
+
+    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+        """Start anywhere, go downhill: (n, 1, 24, 24) uint8."""
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        x = torch.rand(n, 24 * 24, generator=generator, device=self.device)
+        for _ in range(5):
+            x = x - lse_gradient(x, model.memories.detach(), beta=self.config.beta)
+        return (255 * x.clamp(0, 1)).round().to(torch.uint8).reshape(n, *SHAPE)
