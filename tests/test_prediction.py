@@ -112,7 +112,7 @@ def test_short_descent_is_the_long_one(mix, beta, step_size, seed):
     short = pred.clamped_descent(
         pull, targets, y, kappa=beta * (1 - mix), steps=7, step_size=step_size
     )
-    torch.testing.assert_close(long.y, short, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(long.y, short, rtol=1e-11, atol=1e-11)
 
 
 # ---------------------------------------------------------------------------- the limit

@@ -24,6 +24,8 @@ MOMENTS = {
     "capacity": {"k": 20},
     "average": {"beta": 8},
     "tinybrain": {"beta": 0.6},
+    "tower": {"digit": 3, "told": 2},
+    "questions": {"ask": "y", "x": 10.5, "y": 3},
 }
 # A light page in the colours of the book.
 PAGE = """

@@ -169,7 +169,8 @@ def infer(
         tol=tol,
         record=record,
     )
-    unit = torch.where(is_x, 1 / math.sqrt(mix), 1 / math.sqrt(1 - mix)).to(start.dtype)
+    unit = torch.full_like(memories[0], 1 / math.sqrt(1 - mix))
+    unit[:d] = 1 / math.sqrt(mix)
     end = run.state * unit
     found = [end[..., :d], end[..., d:]]
     if clamp:  # not even the rounding of there and back
