@@ -154,3 +154,38 @@ def test_certificates_are_given_out():
         h = weights.start(memory._overlaps(corrupted(xi[:20], 0.1, seed=16)))
         side, _, size = weights(h)
         assert (weights.budget(h, side, size) >= 3).float().mean() > 0.8
+
+
+STEEP = [s for s in SEPARATIONS if not s.relative and s.n > 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(STEEP), st.integers(2, 60), st.integers(4, 40), st.integers(0, 10**6))
+def test_a_stride_is_never_too_long(separation, k, dim, seed):
+    """Whatever the next flips are, visits within the stride copy the strongest memory."""
+    xi = spins(k, dim, seed=seed)
+    memory = DiscreteDenseAM(xi, separation)
+    strides = fast._Strides(memory)
+    state = corrupted(xi[:1], 0.15, seed=seed)
+    flips, leader = strides.flips(torch.cat([state, torch.zeros(1, 1)], 1), None)
+    order = torch.randperm(dim, generator=torch.Generator().manual_seed(seed))
+    made = 0
+    for i in order:
+        if made > int(flips):
+            break
+        end = memory.recall(state, order=i[None]).state
+        assert end[0, i] == xi[int(leader), i]
+        made += int((end != state).sum())
+        state = end
+
+
+def test_strides_do_the_work_and_say_who_rests():
+    xi = spins(500, 100, seed=17)
+    memory = DiscreteDenseAM(xi, RectifiedPolynomial(10))
+    state, visits = corrupted(xi[:50], 0.1, seed=18), torch.arange(100).expand(50, 100)
+    made = torch.zeros(50, 1, dtype=torch.int64)
+    rests = torch.zeros(50, dtype=torch.bool)
+    fast._Strides(memory).run(state, visits, made, rests, piece=7)
+    assert (made == 100).float().mean() > 0.9 and torch.equal(rests, made[:, 0] == 100)
+    assert torch.equal(state[rests], xi[:50][rests])
+    assert memory.is_fixed_point(state[rests]).all()

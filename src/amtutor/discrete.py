@@ -63,7 +63,7 @@ __all__ = [
 
 ORDERS = ("random", "sequential", "synchronous")
 CHUNK = 2**16  # overlaps (queries x memories) worked on at once: they fit a core's cache
-PRODUCT = 2**20  # the same where one product serves them all
+PRODUCT = 2**17  # the same where one product serves them all
 
 
 # ------------------------------------------------------------------ the definition, and the class
@@ -150,9 +150,7 @@ class DiscreteDenseAM:
         r"""Return E (\*batch) of states (\*batch, D); -1: one memory matched perfectly (MM 2.1)."""
         rows, batch = self._rows(state)
         parts = [
-            self.separation.energy(
-                self._overlaps(part).to(self.patterns.dtype) / self.dim, self.dim
-            )
+            self.separation.energy(self._products(part).to(self.patterns) / self.dim, self.dim)
             for part in self._parts(rows)
         ]
         return torch.cat(parts).reshape(batch)
@@ -254,14 +252,19 @@ class DiscreteDenseAM:
 
     def _overlaps(self, rows: Tensor) -> Tensor:
         """Return xi . sigma as whole numbers, (Q, K) int32."""
+        return self._products(rows).to(torch.int32)
+
+    def _products(self, rows: Tensor) -> Tensor:
         work = torch.promote_types(self.patterns.dtype, torch.float32)  # exact up to D = 2**24
-        return (rows.to(work) @ self.patterns.to(work).T).to(torch.int32)
+        return rows.to(work) @ self.patterns.to(work).T
 
     def _pull(self, rule: str) -> Pull:
         return tabulate(self.separation, self.dim, self.n_patterns, rule).to(self.patterns.device)
 
-    def sweep(self, state: Tensor, visits: Tensor, rule: str) -> None:
+    def sweep(self, state: Tensor, visits: Tensor, rule: str) -> Tensor:
         """Visit bits (Q, T), one per query at a time; ``state`` (Q, D) is updated in place.
+
+        Returns (Q,): True where the row is known to rest now, which nobody knows here.
 
         This is MM 2.2 with kept overlaps: the bit is taken out of all K overlaps, the memories
         vote, and the winner is put back in.
@@ -279,6 +282,7 @@ class DiscreteDenseAM:
                 winner = torch.where(vote == 0, bit, vote.sign().to(torch.int8))
                 overlaps = clamped + xi * winner
                 state[some].scatter_(1, i[:, None], winner.to(state))
+        return torch.zeros(len(state), dtype=torch.bool, device=state.device)
 
     def calm(self, state: Tensor, rule: str) -> Tensor:
         """Return (Q,): True where no visit would flip a bit of rows (Q, D)."""
@@ -376,9 +380,10 @@ class _Run:
         active = self.restless.nonzero()[:, 0]
         for piece in pieces:
             state = self.state[active]
-            self.engine.sweep(state, piece[active], self.rule)
+            rests = self.engine.sweep(state, piece[active], self.rule)
             self.state[active] = state
             self._keep_frame()
+        self.restless[active] = ~rests
         self._take_stock(before)
 
     def flip_all(self) -> None:

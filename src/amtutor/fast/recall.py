@@ -2,6 +2,8 @@ r"""One asynchronous sweep, hand-scheduled: the same bits as ``DiscreteDenseAM._
 
 The plain sweep asks every memory at every visit. This one spends work only where a bit *changes*:
 
+0. **A clear case needs no votes.** A cue near one memory is copied there in a few strides, each
+   as long as the bound of 2. below is sure of (:class:`_Strides`). The rest walk:
 1. **All margins at once.** The identity of ``DiscreteDenseAM.flip_gains`` gives, from one matrix
    product, by how much every bit is held. They stay right until the next flip, so the first
    visit with a negative margin is found without making the visits before it.
@@ -30,15 +32,24 @@ class FastSweep:
     def __init__(self, memory):
         self.memory = memory
         self._weights: dict[str, _Tabulated | _Relative] = {}
+        steep = not memory.separation.relative and memory.separation.n > 2
+        self._strides = _Strides(memory) if steep else None
 
-    def sweep(self, state: Tensor, visits: Tensor, rule: str) -> None:
-        """Visit bits (Q, T), one per query at a time; ``state`` (Q, D) is updated in place."""
-        weights = self._weights_of(rule)
+    def sweep(self, state: Tensor, visits: Tensor, rule: str) -> Tensor:
+        """Visit bits (Q, T), one per query at a time; ``state`` (Q, D) is updated in place.
+
+        Returns (Q,): True where the row is known to rest now (False: nobody looked).
+        """
+        made = visits.new_zeros(len(visits), 1)
+        rests = visits.new_zeros(len(visits), dtype=torch.bool)
         rows = max(1, PIECE // self.memory.n_patterns)
-        for start in range(0, len(state), rows):
-            piece = slice(start, start + rows)
+        if self._strides:
+            self._strides.run(state, visits, made, rests, piece=rows)
+        weights = self._weights_of(rule)
+        for rest in (made[:, 0] < visits.shape[1]).nonzero()[:, 0].split(rows):
             walk = _Walk(self.memory, weights, rule)
-            state[piece] = walk.run(state[piece], visits[piece])
+            state[rest] = walk.run(state[rest], visits[rest], made[rest])
+        return rests
 
     def calm(self, state: Tensor, rule: str) -> Tensor:
         """Return (Q,): True where no visit would flip a bit; doubtful rows ask the plain form."""
@@ -75,8 +86,8 @@ class _Walk:
         # a product over all bits costs about 1 + D / 100 plain visits: too much for a near flip
         self.crowded = 1 / (1 + self.dim / 100)
 
-    def run(self, state: Tensor, visits: Tensor) -> Tensor:
-        """Make all visits of all queries of this piece; return the final states."""
+    def run(self, state: Tensor, visits: Tensor, made: Tensor) -> Tensor:
+        """Make the visits of all queries of this piece that are not ``made`` yet (Q, 1)."""
         queries, self.end = visits.shape
         self.reach = min(self.dim, self.end)
         # a dummy bit, number D, is always held: it fills the orders up beyond their end
@@ -85,7 +96,7 @@ class _Walk:
         self.steps = torch.arange(self.reach, device=state.device)
         self.state = torch.cat([state, state.new_ones(queries, 1)], 1).to(self.weights.dtype)
         self.rows = self.all = torch.arange(queries, device=state.device)
-        self.pos = self.rows.new_zeros(queries, 1)
+        self.pos = made.clone()
         self.h = self.weights.start(self.memory._overlaps(state))
         self.space = self.weights.space(queries)
         self.change = torch.empty_like(self.h)
@@ -201,6 +212,94 @@ class _Walk:
         self.rows, self.pos, self.state, self.visits, self.h = (
             x.index_select(0, stay) for x in (self.rows, self.pos, self.state, self.visits, self.h)
         )
+
+
+class _Strides:
+    r"""Copies the strongest memory into a state, as far as the others are sure to be outvoted.
+
+    With r = n - 1 and the strongest memory a: s flips later its overlap is h_a + 2s, that of any
+    other at most h + 2s. Its pull at a visit is at least kappa (h_a + 2s - 1)^r, theirs at most
+    kappa (h + 2s + 2)^r each, kappa = 2n (exact rule) or 1. So it wins while (Minkowski)
+
+    .. math:: h_a + 2s - 1 > \lVert h_{\text{rest}} \rVert_r + (2s + 2) K^{1/r}
+    """
+
+    def __init__(self, memory):
+        k, self.dim, self.power = memory.n_patterns, memory.dim, memory.separation.n - 1
+        xi = memory.patterns.to(torch.float32)
+        self.xi = torch.cat([xi, xi.new_zeros(k, 1)], 1)  # a dummy bit, as in a walk
+        self.columns = self.xi.T.contiguous()
+        self.rectified = bool(memory.separation(xi.new_tensor(-1.0)) == 0)
+        self.spread, self._room = k ** (1 / self.power), None
+        # rounding of h / D, of its power, and of a sum of K; and powers too small for a float
+        self.more = 1 + (k + 2 * self.power + 16) * torch.finfo(torch.float32).eps
+        self.flushed = k * 64 * torch.finfo(torch.float32).tiny
+
+    def flips(self, state: Tensor, leader: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return how many flips to the leader are certain, and the leader, (Q, 1) each.
+
+        One visit more than these is certain too; -1: not even the next one. The leader stays who
+        it was, or is the memory with the largest overlap.
+        """
+        h, spare = (room[: len(state)] for room in self._space(state))
+        torch.mm(state, self.columns, out=h)
+        leader = h.argmax(1, keepdim=True) if leader is None else leader
+        lead = h.gather(1, leader)
+        h.scatter_(1, leader, 0)
+        h = h.clamp_min_(0) if self.rectified else h.abs_()
+        rest = self._power(h.mul_(1 / self.dim), spare).sum(1, keepdim=True).double()
+        norm = self.dim * rest.mul_(self.more).add_(self.flushed).pow_(1 / self.power)
+        room = lead - 1 - 1e-6 * self.dim - norm - 2 * self.spread
+        return (room / (2 * self.spread - 2 + 1e-12)).floor_().clamp_(-1, 2 * self.dim), leader
+
+    def _power(self, x: Tensor, result: Tensor) -> Tensor:
+        """Return x^r, r >= 2, by squaring, in the room of ``x`` and ``result`` alone."""
+        for bit in range(self.power.bit_length()):
+            if bit:
+                x.square_()
+            if self.power >> bit & 1:
+                first = not self.power & ((1 << bit) - 1)
+                result.copy_(x) if first else result.mul_(x)
+        return result
+
+    def _space(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return room for two (Q, K) results, kept: asking for it costs more than filling it."""
+        if self._room is None or len(self._room[0]) < len(state):
+            self._room = tuple(self.columns.new_empty(len(state), len(self.xi)) for _ in "ab")
+        return self._room
+
+    def run(self, state: Tensor, visits: Tensor, made: Tensor, rests: Tensor, piece: int) -> None:
+        """Make visits (Q, T) for as long as they are certain; change all but them in place.
+
+        ``made`` (Q, 1) counts them; a row ``rests`` that has become its leader, for the leader's
+        overlap, all that its certificate asks for, has only grown.
+        """
+        work = torch.cat([state, state.new_zeros(len(state), 1)], 1).to(torch.float32)
+        leader = torch.empty_like(made)
+        rows, first = torch.arange(len(state), device=state.device), True
+        while len(rows):
+            on = [
+                self._stride(r, first, work, visits, leader, made, rests) for r in rows.split(piece)
+            ]
+            rows, first = torch.cat(on), False
+        state.copy_(work[:, : self.dim])
+
+    def _stride(self, rows, first, work, visits, leader, made, rests) -> Tensor:
+        """Take these rows one stride further; return those that can go on."""
+        state, order, now = (x.index_select(0, rows) for x in (work, visits, made))
+        flips, follow = self.flips(state, None if first else leader[rows])
+        goal = self.xi.index_select(0, follow[:, 0])
+        wish = goal.gather(1, order)
+        steps = torch.arange(order.shape[1], device=order.device)
+        wrong = (state.gather(1, order) != wish) & (steps >= now)
+        certain = (wrong.cumsum(1, dtype=torch.int32) <= flips + 1) & (flips >= 0)
+        state.scatter_(1, torch.where(certain & wrong, order, self.dim), wish)
+        state[:, self.dim] = 0
+        now = torch.maximum(now, certain.sum(1, keepdim=True))
+        over, sure = now[:, 0] == order.shape[1], flips[:, 0] >= 0
+        work[rows], leader[rows], made[rows] = state, follow, now
+        rests[rows] = over & sure & (state == goal).all(1)
+        return rows[sure & ~over]
 
 
 class _Shared:
