@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class Checkpoint:
     """What a run is at one step: tensors by part (``model``, ``ema``, ``optimizer``), and state."""
 
     step: int
-    task: str
+    settings: dict[str, Any]  # what the run may never change (Settings.lasting)
     parts: dict[str, dict[str, Tensor]]
     state: dict[str, Any] = field(default_factory=dict)
 
@@ -95,13 +96,12 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
         torch_io.save_file(whole, path, metadata={"format": "pt"})
         sizes[path.name] = _entry(path)
-    state = {"step": checkpoint.step, "task": checkpoint.task, **checkpoint.state}
     path = folder / "state.json"
-    path.write_text(json.dumps(state, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps(checkpoint.state, indent=1) + "\n", "utf-8")
     sizes[path.name] = _entry(path)
-    manifest = {"format": FORMAT, "task": checkpoint.task, "step": checkpoint.step, "files": sizes}
+    about = {"format": FORMAT, "step": checkpoint.step, "settings": checkpoint.settings}
     path = folder / "manifest.json"
-    path.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps({**about, "files": sizes}, indent=1) + "\n", "utf-8")
     for file in folder.iterdir():
         _flush(file)
     _flush(folder)
@@ -148,13 +148,21 @@ def prune(folder: Path, *, keep: int, milestone_every: int = 0) -> None:
 # ---------------------------------------------------------------------------- reading
 
 
-def load(path: Path, *, task: str, parts: tuple[str, ...] | None = None) -> Checkpoint:
+def load(
+    path: Path, *, settings: dict[str, Any] | None = None, parts: tuple[str, ...] | None = None
+) -> Checkpoint:
     """Read a checkpoint after checking every file of it against the manifest.
 
+    Args:
+        path: its folder.
+        settings: those of the run; a checkpoint of another run is refused. None takes any.
+        parts: what to read, of ``model``, ``ema`` and ``optimizer``; None reads all.
+
     Raises:
-        CheckpointError: truncated, changed, of another task, or no checkpoint at all.
+        CheckpointError: truncated, changed, of another run, or no checkpoint at all.
     """
-    manifest = _read_manifest(path, task)
+    manifest = _read_manifest(path)
+    _same_run(path, manifest["settings"], settings)
     for name, entry in manifest["files"].items():
         _check_file(path / name, entry)
     state = json.loads((path / "state.json").read_text("utf-8"))
@@ -162,24 +170,32 @@ def load(path: Path, *, task: str, parts: tuple[str, ...] | None = None) -> Chec
     names = [n.removesuffix(".safetensors") for n in manifest["files"] if n != "state.json"]
     wanted = [n for n in names if parts is None or n in parts]
     tensors = {name: load_file(path / f"{name}.safetensors") for name in wanted}
-    return Checkpoint(manifest["step"], task, tensors, state)
+    return Checkpoint(manifest["step"], manifest["settings"], tensors, state)
 
 
-def _read_manifest(path: Path, task: str) -> dict[str, Any]:
+def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-        theirs, step, files = manifest["task"], manifest["step"], manifest["files"]
-        known = manifest["format"] == FORMAT and isinstance(files, dict) and "state.json" in files
-        plain = all(Path(n).name == n for n in files) and isinstance(step, int)
+        files, step = manifest["files"], manifest["step"]
+        known = manifest["format"] == FORMAT and isinstance(manifest["settings"], dict)
+        plain = "state.json" in files and all(Path(n).name == n for n in files)
     except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(f"{path}: no checkpoint of amtutor (no readable manifest)") from None
     if not (known and plain):
         raise CheckpointError(f"{path}: no checkpoint of this version of amtutor")
-    if theirs != task:
-        raise CheckpointError(f"{path}: a checkpoint of task {theirs!r}, expected {task!r}")
     if step != step_of(path):
-        raise CheckpointError(f"{path}: says step {step} inside, its name says {step_of(path)}")
+        raise CheckpointError(f"{path}: says step {step} inside, and step {step_of(path)} outside")
     return manifest
+
+
+def _same_run(path: Path, theirs: dict[str, Any], ours: dict[str, Any] | None) -> None:
+    """Refuse other settings; a setting that only one side knows is of another version, and fine."""
+    for key in sorted(theirs.keys() & (ours or {}).keys()):
+        if theirs[key] != ours[key]:
+            found, own = json.dumps(theirs[key]), json.dumps(ours[key])
+            raise CheckpointError(
+                f"{path}: a checkpoint of another run ({key} = {found}, here {own})"
+            )
 
 
 def _check_file(path: Path, entry: dict[str, Any]) -> None:
@@ -191,11 +207,17 @@ def _check_file(path: Path, entry: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: damaged (its SHA-256 is not the manifest's)")
 
 
-def latest(folder: Path, *, task: str, say=print, parts=None) -> Checkpoint | None:
+def latest(
+    folder: Path,
+    *,
+    settings: dict[str, Any] | None = None,
+    parts: tuple[str, ...] | None = None,
+    say: Callable[[str], None] = print,
+) -> Checkpoint | None:
     """Return the newest checkpoint that can be believed; say in one line why others cannot."""
     for path in reversed(checkpoints(folder)):
         try:
-            return load(path, task=task, parts=parts)
+            return load(path, settings=settings, parts=parts)
         except CheckpointError as error:
-            say(f"refused: {error}; trying the one before it")
+            say(f"refused {error}; the one before it is used")
     return None

@@ -72,6 +72,10 @@ class Settings:
         """Return the values as JSON would have them."""
         return {k: _plain(v) for k, v in dataclasses.asdict(self).items()}
 
+    def lasting(self) -> dict[str, Any]:
+        """Return the values that a run may never change: they make it the run that it is."""
+        return {k: v for k, v in self.to_dict().items() if k not in FREE}
+
 
 _CHOICES = {
     "schedule": ("constant", "linear", "cosine", "one-cycle"),

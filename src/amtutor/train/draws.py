@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -63,6 +63,7 @@ class Draws:
     rank: int = 0
     world: int = 1
     device: torch.device | str = "cpu"
+    asked: list[int] = field(default_factory=list, compare=False, repr=False)  # every n of `rows`
 
     def __post_init__(self) -> None:
         """Refuse a batch that does not divide among the processes."""
@@ -89,6 +90,7 @@ class Draws:
 
         Each epoch is a permutation of its own, from (seed, epoch); a batch may reach over the end.
         """
+        self.asked.append(n)
         first = self.step * self.batch_size + self.rank * self.local_size
         parts, wanted, device = [], self.local_size, torch.device(self.device)
         while wanted:

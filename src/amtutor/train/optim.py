@@ -122,6 +122,7 @@ def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str,
     return tensors, {"plain": plain, "groups": state["param_groups"]}
 
 
+@torch.no_grad()
 def unpack(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], plain: dict[str, Any]
 ) -> None:
@@ -132,3 +133,8 @@ def unpack(
         state.setdefault(int(index), {})[key] = value
     groups = [{k: tuple(v) if k == "betas" else v for k, v in g.items()} for g in plain["groups"]]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # The layout of the parameter (channels last, say), or every step is slower.
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

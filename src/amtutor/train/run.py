@@ -17,7 +17,7 @@ from amtutor.train.config import Settings, from_dict, read_json
 from amtutor.train.draws import seed_of
 from amtutor.train.task import Task, find_task
 
-__all__ = ["Run", "build_model", "default_device", "latest_run"]
+__all__ = ["Run", "build_model", "default_device", "latest_run", "stored_config"]
 
 
 def default_device() -> torch.device:
@@ -37,6 +37,18 @@ def complain(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def stored_config(folder: Path) -> tuple[Settings, dict[str, Any]] | None:
+    """Return config and whole record of the run in ``folder``, or None where there is none."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    values = record.get("config")
+    if not isinstance(values, dict) or "task" not in values:
+        raise ValueError(f"{path}: expected an object with 'config', and in it 'task'")
+    return from_dict(find_task(values["task"]).Config, values), record
+
+
 class Run:
     """A run folder.
 
@@ -49,6 +61,8 @@ class Run:
         ValueError: no such folder, or it holds no run.
     """
 
+    stopped = ""  # the signal that ended `fit` early, if one did
+
     def __init__(
         self,
         folder: str | Path,
@@ -59,14 +73,10 @@ class Run:
         self.folder = Path(folder)
         self.device = default_device() if device is None else torch.device(device)
         self.say = say
-        path = self.folder / "config.json"
-        if not path.is_file():
+        stored = stored_config(self.folder)
+        if stored is None:
             raise ValueError(f"{self.folder}: no run there (it has no config.json)")
-        self.record = read_json(path)
-        values = self.record.get("config")
-        if not isinstance(values, dict) or "task" not in values:
-            raise ValueError(f"{path}: expected an object with 'config', and in it 'task'")
-        self.config: Settings = from_dict(find_task(values["task"]).Config, values)
+        self.config, self.record = stored
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, task={self.config.task!r}, step={self.step})"
@@ -103,13 +113,13 @@ class Run:
             CheckpointError: there is none.
         """
         folder = self.folder / "checkpoints"
-        found = ck.latest(folder, task=self.config.task, say=self.say, parts=parts)
+        found = ck.latest(folder, settings=self.config.lasting(), say=self.say, parts=parts)
         if found is None:
             raise ck.CheckpointError(f"{self.folder}: no usable checkpoint yet")
         return found
 
     def model(self, *, ema: bool = True) -> nn.Module:
-        """Return the model in eval mode; the averaged one where there is one, unless ``ema=False``."""
+        """Return the model in eval mode, by default the averaged one where there is one."""
         part = "ema" if ema and self.config.ema_decay > 0 else "model"
         tensors = self.load(parts=(part,)).parts[part]
         model = build_model(self.task)

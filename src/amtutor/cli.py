@@ -1,0 +1,325 @@
+"""The command line: train, sample, evaluate, figures, presets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import amtutor
+
+__all__ = ["main"]
+
+_ABOUT = """\
+Train the memories of the book, and look at what they learned.
+
+  amtutor presets                      what there is to train
+  amtutor train toy-smoke              train it into runs/toy-smoke (again: go on there)
+  amtutor sample                       pictures from the run that was trained last
+  amtutor evaluate --features c10      how far its pictures are from the real ones
+  amtutor figures runs/toy-smoke       what the paper draws
+"""
+_SEVERAL = """\
+On an existing DIR the run goes on after its last good checkpoint, with the settings that it was
+started with; --set may then change how it is watched, how fast it is and `steps`, nothing else.
+SIGTERM and Ctrl-C save first. Several GPUs, several nodes:
+
+  torchrun --nproc-per-node 4 -m amtutor train PRESET
+  accelerate launch -m amtutor train PRESET
+"""
+_RUN = "folder of a run; without it the run under ./runs that was trained last"
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str):
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = _Parser(prog="amtutor", description=_ABOUT, formatter_class=raw)
+    top.add_argument("--version", action="version", version=f"amtutor {amtutor.__version__}")
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Parser
+    )
+    _presets(commands)
+    _train(commands, raw)
+    _sample(commands)
+    _evaluate(commands)
+    _figures(commands)
+    return top
+
+
+def _presets(commands: Any) -> None:
+    presets = commands.add_parser("presets", help="list what there is to train")
+    presets.add_argument("--json", action="store_true", help="all settings, as JSON")
+    presets.set_defaults(run=show_presets)
+
+
+def _train(commands: Any, raw: Any) -> None:
+    train = commands.add_parser(
+        "train", help="train a preset, or go on", description=_SEVERAL, formatter_class=raw
+    )
+    train.add_argument("preset", metavar="PRESET", help="a name (amtutor presets) or a JSON file")
+    train.add_argument("--out", type=Path, metavar="DIR", help="run folder (runs/PRESET)")
+    train.add_argument(
+        *("--set", "-s"), dest="sets", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="change settings: --set steps=1000 lr=3e-4 betas=0.9,0.95",
+    )  # fmt: skip
+    train.add_argument("--device", help="cpu, cuda, cuda:1 (the GPU where there is one)")
+    train.add_argument("--quiet", action="store_true", help="no progress")
+    train.set_defaults(run=train_preset)
+
+
+def _sample(commands: Any) -> None:
+    sample = commands.add_parser("sample", help="draw pictures from a run")
+    _with_run(sample)
+    sample.add_argument("--n", type=_count, default=64, help="how many (64)")
+    sample.add_argument("--seed", type=int, default=0, help="of the first noise (0)")
+    sample.add_argument("--batch-size", type=_count, default=500, help="at a time (500)")
+    sample.add_argument(
+        "--out", type=Path, metavar="FILE.png", help="grid; .npy beside it (DIR/samples/...)"
+    )
+    sample.set_defaults(run=draw_samples)
+
+
+def _evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a run's pictures against the data")
+    _with_run(evaluate)
+    evaluate.add_argument(
+        "--features",
+        default="inception",
+        help="inception (FID), c10 (our own small classifier: fd-c10), or a weights file",
+    )
+    evaluate.add_argument("--n", type=_count, help="samples to draw (as many as the protocol asks)")
+    evaluate.add_argument("--batch-size", type=_count, help="at a time")
+    evaluate.add_argument("--seed", type=int, help="of the first noise")
+    evaluate.set_defaults(run=evaluate_run)
+
+
+def _figures(commands: Any) -> None:
+    figures = commands.add_parser("figures", help="draw what the paper draws")
+    _with_run(figures)
+    figures.add_argument("--out", type=Path, metavar="FOLDER", help="where to (DIR/figures)")
+    figures.set_defaults(run=draw_figures)
+
+
+def _with_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=_RUN)
+    command.add_argument("--device", help="cpu, cuda, cuda:1 (the GPU where there is one)")
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text.replace("_", ""))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number >= 1")
+    return number
+
+
+# ---------------------------------------------------------------------------- the commands
+
+
+def show_presets(args: argparse.Namespace) -> None:
+    """Print all presets with parameter counts and images seen."""
+    from amtutor.train import load_preset, preset_names
+
+    rows = []
+    for name in preset_names():
+        preset = load_preset(name)
+        seen = preset.config.steps * preset.config.batch_size
+        row = {"name": name, "about": preset.about, "source": preset.source}
+        row |= {"parameters": count_parameters(preset.config), "images_seen": seen}
+        rows.append({**row, "config": preset.config.to_dict()})
+    if args.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    wide = max(len(row["name"]) for row in rows) + 32  # where the words begin
+    left = max(shutil.get_terminal_size().columns - wide, 40)
+    print(f"{'preset':{wide - 32}}  {'parameters':>13}  {'images seen':>13}  what it is")
+    for row in rows:
+        known = row["parameters"]
+        count = "unknown" if known is None else f"{known:,}".replace(",", " ")
+        seen = f"{row['images_seen']:,}".replace(",", " ")
+        told = f"{row['about']} ({row['source']})" if row["source"] else row["about"]
+        first, *others = textwrap.wrap(told, left) or [""]
+        print(f"{row['name']:{wide - 32}}  {count:>13}  {seen:>13}  {first}")
+        for words in others:
+            print(f"{'':{wide}}{words}")
+
+
+def count_parameters(config: Any) -> int | None:
+    """Count a model's parameters, without memory for them where its parts allow that."""
+    import torch
+
+    from amtutor.train import find_task
+
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device):
+                model = find_task(config.task)(config, device).build()
+        except (RuntimeError, NotImplementedError, OSError, TypeError, ValueError):
+            continue
+        return sum(p.numel() for p in model.parameters())
+    return None
+
+
+def train_preset(args: argparse.Namespace) -> None:
+    """Train a preset, or go on in its folder."""
+    from amtutor.train import fit, load_preset
+    from amtutor.train.config import from_dict, parse_sets
+    from amtutor.train.run import stored_config
+
+    preset = load_preset(args.preset, args.sets)
+    folder = args.out or Path("runs") / preset.name
+    stored = stored_config(folder)
+    config, about = preset.config, {}
+    if stored is None:
+        words = ["amtutor", "train", args.preset, *(["--set", *args.sets] if args.sets else [])]
+        about = {"preset": preset.name, "about": preset.about, "source": preset.source}
+        about["command"] = shlex.join(words) if Path(args.preset).suffix != ".json" else ""
+    else:
+        # A started run keeps its settings, whatever has become of the preset since.
+        config, record = stored
+        if (theirs := record.get("preset", preset.name)) != preset.name:
+            raise ValueError(
+                f"{folder}: a run of {theirs}; train {preset.name} into another folder"
+            )
+        changes = parse_sets(type(config), args.sets)
+        config = from_dict(type(config), {**config.to_dict(), **changes})
+    run = fit(config, folder, about=about, device=args.device, progress=not args.quiet)
+    if not run.stopped and _main_process():
+        print(
+            f"{folder}: {config.steps} steps done; next: amtutor sample {shlex.quote(str(folder))}"
+        )
+
+
+def draw_samples(args: argparse.Namespace) -> None:
+    """Write a grid and an array of samples."""
+    import numpy as np
+    import torch
+
+    from amtutor.train.draws import seed_of
+    from amtutor.train.pictures import save_grid
+
+    run = _open(args)
+    path = args.out or run.folder / "samples" / f"{args.n}-seed{args.seed}.png"
+    if path.suffix != ".png":
+        raise ValueError(f"--out {path}: expected a name that ends in .png")
+    model, parts = run.model(), []
+    with torch.no_grad():
+        for first in range(0, args.n, args.batch_size):
+            size = min(args.batch_size, args.n - first)
+            seed = seed_of(args.seed, first) if first else args.seed
+            parts.append(run.task.sample(model, size, seed=seed).cpu())
+    images = torch.cat(parts)
+    save_grid(images[:1024], path)
+    np.save(path.with_suffix(".npy"), images.numpy())
+    shown = " (the first 1024)" if len(images) > 1024 else ""
+    print(f"{path}{shown}\n{path.with_suffix('.npy')}  {tuple(images.shape)} uint8")
+
+
+def evaluate_run(args: argparse.Namespace) -> None:
+    """Print and store the distance of a run's pictures to the data."""
+    from amtutor import evaluate
+
+    run = _open(args)
+    chosen = {"n_samples": args.n, "batch_size": args.batch_size, "seed": args.seed}
+    chosen = {k: v for k, v in chosen.items() if v is not None}
+    if args.device:
+        chosen["device"] = args.device
+    report = evaluate.evaluate_run(run.folder, features=args.features, **chosen)
+    print(json.dumps(report, indent=2, default=str))
+
+
+def draw_figures(args: argparse.Namespace) -> None:
+    """Draw the figures of a run's task and name the files."""
+    run = _open(args)
+    folder = args.out or run.folder / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in run.task.figures(run.model(), run.data, folder, run=run):
+        print(path)
+
+
+def _open(args: argparse.Namespace) -> Any:
+    """Open the run that was named, or the last one, and say which."""
+    from amtutor.train.run import Run, latest_run
+
+    folder = args.folder
+    if folder is None:
+        folder = latest_run()
+        print(f"run: {folder}", file=sys.stderr)
+    return Run(folder, device=args.device)
+
+
+def _main_process() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+# ---------------------------------------------------------------------------- errors
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line; return 0, 1 (a training had to stop) or 2 (what was asked cannot be).
+
+    With AMTUTOR_DEBUG=1 in the environment, errors show where they come from.
+    """
+    args = parser().parse_args(words)
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        print("amtutor: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        code = _code(error)
+        if code is None or os.environ.get("AMTUTOR_DEBUG"):
+            raise
+        print(f"amtutor: {_one_line(error)}", file=sys.stderr)
+        return code
+    finally:
+        _leave_processes()
+    return 0
+
+
+def _code(error: Exception) -> int | None:
+    """Return the exit code of an error that a line explains, or None for one of ours."""
+    from amtutor.train.checkpoint import CheckpointError
+    from amtutor.train.extras import MissingExtra
+    from amtutor.train.stop import NonFinite
+
+    if isinstance(error, NonFinite):
+        return 1
+    known = (ValueError, OSError, NotImplementedError, CheckpointError, MissingExtra)
+    return 2 if isinstance(error, known) else None
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _leave_processes() -> None:
+    """Take leave of the other processes, where there are some."""
+    if "torch" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()

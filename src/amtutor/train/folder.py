@@ -1,0 +1,229 @@
+"""A run folder that explains itself: config, README, environment, metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import amtutor
+from amtutor.train.config import FREE, Settings, read_json
+
+__all__ = ["Metrics", "alone", "settle", "write_about"]
+
+_README = """\
+{head}
+task {task}, {steps} steps of {batch_size} examples, {parameters} parameters
+
+Go on where it stopped (nothing is lost but the steps since the last checkpoint):
+    {command}
+Then, from the same place:
+    amtutor sample {out}
+    amtutor evaluate {out}
+    amtutor figures {out}
+    tensorboard --logdir {out}/tensorboard
+
+What is here:
+    config.json        every setting, resolved; `amtutor train config.json` starts a twin
+    environment.txt    versions, device and git commit of every start
+    metrics.jsonl      one line per logged step
+    tensorboard/       the same numbers
+    samples/           pictures along the way
+    checkpoints/       step-*/: safetensors, state.json, and a manifest with sizes and SHA-256
+    finished.txt       there when the last step is done
+"""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a crash leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def settle(config: Settings, folder: Path) -> list[str]:
+    """Compare a config with that of the run in ``folder``; return notes on what changed.
+
+    Raises:
+        ValueError: a setting differs that would make it another run.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return []
+    old = read_json(path).get("config", {})
+    new = config.to_dict()
+    changed = {k: old[k] for k in new if k in old and old[k] != new[k]}
+    for key, value in changed.items():
+        if key not in FREE:
+            raise ValueError(
+                f"{folder}: started with {key} = {json.dumps(value)}, now "
+                f"{json.dumps(new[key])}; leave it to resume, or train into another folder"
+            )
+    notes = [f"{k}: {json.dumps(v)} -> {json.dumps(new[k])}" for k, v in changed.items()]
+    if "steps" in changed and new["schedule"] != "constant":
+        notes.append(f"the {new['schedule']} schedule is now drawn for {new['steps']} steps")
+    return notes
+
+
+def write_about(folder: Path, config: Settings, about: dict[str, str], parameters: int) -> None:
+    """Write config.json and README.txt, and add this start to environment.txt."""
+    path = folder / "config.json"
+    before = read_json(path) if path.is_file() else {}
+    about = {k: v for k, v in {**before, **about}.items() if k not in ("amtutor", "config")}
+    record = {**about, "amtutor": amtutor.__version__, "config": config.to_dict()}
+    write_whole(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    preset = about.get("preset", "config.json")
+    head = [f"A training run of amtutor: {preset}", about.get("about"), about.get("source")]
+    words = {
+        **config.to_dict(),
+        "head": "\n".join(filter(None, head)),
+        "parameters": f"{parameters:,}".replace(",", " "),
+        "command": f"amtutor train {preset} --out DIR",
+        "out": "DIR",
+    }
+    write_whole(folder / "README.txt", _README.format(**words))
+    with (folder / "environment.txt").open("a", encoding="utf-8") as file:
+        file.write(environment(about.get("command", "")))
+
+
+def environment(command: str = "") -> str:
+    """Describe this start: when, with what, on what; no names of machines or folders."""
+    names = ("torch", "accelerate", "safetensors", "numpy", "torchvision", "torch-fidelity")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    lines = {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command,
+        "amtutor": f"{amtutor.__version__}, {commit()}",
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "device": ", ".join(gpus) or f"CPU, {os.cpu_count()} cores",
+        "threads": str(torch.get_num_threads()),
+        **{name: version(name) for name in names},
+    }
+    return "".join(f"{k}: {v}\n" for k, v in lines.items() if v) + "\n"
+
+
+def version(package: str) -> str:
+    """Return a package's version, or nothing where it is not installed."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return ""
+
+
+def commit() -> str:
+    """Return the git commit of the code, and whether it was changed since."""
+    here = Path(amtutor.__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        found = git("rev-parse", "HEAD") if git("ls-files", "__init__.py") else ""
+        changed = found and git("status", "--porcelain", "--untracked-files=no", "--", here)
+    except OSError:
+        found, changed = "", ""
+    if not found:
+        return "commit unknown"
+    return f"commit {found}" + (" with changes" if changed else "")
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that no second training writes into it.
+
+    Raises:
+        ValueError: another one does.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks here (Windows)
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another training writes into it now") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+class Metrics:
+    """metrics.jsonl and TensorBoard, without a step twice.
+
+    Args:
+        folder: of the run.
+        step: what comes after it was never meant to be (the run was killed and resumes here).
+    """
+
+    def __init__(self, folder: Path, *, step: int):
+        self.path = folder / "metrics.jsonl"
+        write_whole(self.path, "".join(_lines_until(self.path, step)))
+        self.file = self.path.open("a", encoding="utf-8")
+        self.board = _board(folder / "tensorboard", step)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Add the line of a step."""
+        line = {"step": step, **{k: _number(v) for k, v in values.items()}}
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            if self.board and math.isfinite(value):
+                self.board.add_scalar(name, value, step)
+
+    def picture(self, name: str, pixels: Any, step: int) -> None:
+        """Show a picture (H, W, 3) in TensorBoard."""
+        if self.board:
+            self.board.add_image(name, pixels, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Have the disk hold all lines, before a checkpoint says that they are there."""
+        os.fsync(self.file.fileno())
+        if self.board:
+            self.board.flush()
+
+    def close(self) -> None:
+        """Close both."""
+        self.file.close()
+        if self.board:
+            self.board.close()
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """Return the whole lines of steps up to ``step``; a torn last line goes."""
+    kept = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    return kept
+
+
+def _board(folder: Path, step: int) -> Any:
+    """Open TensorBoard's writer, or nothing where the package is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=step + 1 if step else None)
