@@ -231,7 +231,7 @@ def _parse_tuple(name: str, text: str, kind: Any) -> tuple:
 
 def unknown(key: str, known: Mapping | list, what: str) -> ValueError:
     """Build the error for a name that is not there, with the nearest ones that are."""
-    close = difflib.get_close_matches(key, list(known), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(key, list(known), n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(known)}"
     return ValueError(f"{key!r} is no {what}{hint if known else ''}")
 

@@ -130,7 +130,8 @@ def unpack(
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors, **plain["plain"]}.items():
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
+        own = value.clone() if isinstance(value, Tensor) else value
+        state.setdefault(int(index), {})[key] = own
     groups = [{k: tuple(v) if k == "betas" else v for k, v in g.items()} for g in plain["groups"]]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for parameter, values in optimizer.state.items():
