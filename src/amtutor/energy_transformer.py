@@ -63,6 +63,12 @@ class EnergyLayerNorm(LayerNorm):
         r"""Lagrangian summed over tokens: (\*batch, N, D) -> (\*batch)."""
         return super().forward(x, event_dims=event_dims)
 
+    def slope(self, x: Tensor) -> Tensor:
+        r"""g, by PyTorch's own layer norm, which is this very function in one piece."""
+        gamma = self.gamma.to(x.dtype).expand(self.dim)
+        delta = None if self.delta is None else self.delta.to(x.dtype)
+        return F.layer_norm(x, (self.dim,), gamma, delta, self.eps)
+
     def energy(self, x: Tensor, *, event_dims: int = 2) -> Tensor:
         r"""Neuron energy, of order eps, summed over tokens (MM 3.18)."""
         return super().energy(x, event_dims=event_dims)
@@ -156,8 +162,10 @@ class EnergyAttention(Synapse):
         if allowed is None:
             return scores, None
         allowed = allowed.unsqueeze(-3)
-        lonely = ~allowed.any(-1)
         scores = scores.masked_fill(~allowed, -math.inf)
+        if mask is None and scores.shape[-1] > 1:
+            return scores, None
+        lonely = ~allowed.any(-1)
         return scores.masked_fill(lonely.unsqueeze(-1), 0.0), lonely
 
     def _softmax(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
@@ -346,7 +354,8 @@ class EnergyTransformerBlock(nn.Module):
             mask: see the module's text; None lets every token see every other one.
             record: return a `Descent` instead, with all states (T+1, \*batch, N, D) and all
                 energies E(g) (T+1, \*batch) in its ``trajectory``.
-            fast: "fast" or True, "lean", "streamed": the same by `amtutor.fast.energy_transformer`.
+            fast: the same by `amtutor.fast.energy_transformer`, sooner. "fast" or True; "lean"
+                where training must fit in little memory.
 
         Raises:
             ValueError, TypeError: an argument has the wrong range, type or shape.
@@ -354,6 +363,9 @@ class EnergyTransformerBlock(nn.Module):
         _tokens(x, self.norm.dim, "x")
         _check.count("steps", steps, least=0)
         _check.positive("step_size", step_size)
+        _check.choice("fast", fast, (False, True, "fast", "lean"))
+        if x.dtype in (torch.bfloat16, torch.float16) and self.norm.gamma.dtype == torch.float32:
+            x = x.float()  # under autocast the tokens stay wide, whoever made them
         if fast:
             if record:
                 raise ValueError("record = True: expected fast=False, which keeps every state")
