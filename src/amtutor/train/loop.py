@@ -243,7 +243,13 @@ class _Trainer:
         self.model.train()
         optim.set_rate(self.optimizer, optim.rate(c, step))
         draws = self.draws(step)
-        loss, metrics = self.loss(draws)
+        self.asked = draws.asked
+        try:
+            loss, metrics = self.loss(draws)
+        except ValueError:  # a check inside the model may be the first to see a NaN
+            self._check_finite(alone=True)
+            self._check_weights(step + 1)
+            raise
         self.optimizer.zero_grad(set_to_none=True)
         self.world.accelerator.backward(loss)
         norm = optim.gradient_norm(self.parameters, clip=c.grad_clip)
@@ -257,7 +263,6 @@ class _Trainer:
             finite = loss.isfinite() & norm.isfinite()
             self.bad = self.bad.where(finite, self.bad.clamp(max=self.step))
         self.window.add({"loss": loss, **metrics, "grad_norm": norm})
-        self.asked = draws.asked
         self.progress.advance()
         if self.world.device.type == "cpu" and self.world.size == 1:
             self._check_finite()  # costs nothing there; elsewhere it waits for the log
@@ -320,7 +325,7 @@ class _Trainer:
         self._check_finite()
         window = self.window.state(self.world)
         if self.world.main:
-            self._check_weights()
+            self._check_weights(self.step)
             self.metrics.flush()
             tensors, plain = optim.pack(self.optimizer)
             parts = {"model": self.model.state_dict(), "optimizer": tensors}
@@ -354,18 +359,18 @@ class _Trainer:
             self.say(f"{self.folder}: all {self.step} steps were done before")
         self.world.wait()
 
-    def _check_finite(self) -> None:
-        """Stop if any loss or gradient so far was not finite."""
-        bad = int(self.world.gather(self.bad).min())
+    def _check_finite(self, *, alone: bool = False) -> None:
+        """Stop if any loss or gradient so far was not finite, here or on any process."""
+        bad = int(self.bad if alone else self.world.gather(self.bad).min())
         if bad != _NEVER:
             self._not_finite(bad, "loss or gradient")
 
-    def _check_weights(self) -> None:
+    def _check_weights(self, step: int) -> None:
         sums = [p.detach().float().sum() for p in self.parameters]
         if not math.isfinite(float(torch.stack(sums).sum())):
             finite = all(bool(p.detach().isfinite().all()) for p in self.parameters)
             if not finite:
-                self._not_finite(self.step, "a weight")
+                self._not_finite(step, "a weight")
 
     def _not_finite(self, step: int, what: str) -> None:
         """Store what reproduces it, and stop: it is never zeroed."""

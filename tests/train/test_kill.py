@@ -1,0 +1,57 @@
+"""SIGKILL at random moments: what is on the disk is always enough to end at the same bits."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+
+import pytest
+from small_runs import numbers, small, weights
+
+from amtutor.train import fit
+
+CONFIG = ("steps=60", "checkpoint_every=3", "log_every=4", "evaluate_every=20")
+MOMENTS = 5
+
+
+def child(folder, say):
+    fit(small(*CONFIG), folder, progress=False, say=say, device="cpu")
+
+
+def start(folder):
+    """Train in a process of its own; it writes a line where the parent can count them."""
+    fork = multiprocessing.get_context("fork")
+    process = fork.Process(target=child, args=(folder, lambda line: None))
+    process.start()
+    return process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_killed_at_random_moments_it_ends_bit_equal(tmp_path):
+    began = time.monotonic()
+    process = start(tmp_path / "whole")
+    process.join()
+    assert process.exitcode == 0
+    took = time.monotonic() - began
+    dice, kills = random.Random(0), 0
+    for _ in range(10 * MOMENTS):
+        process = start(tmp_path / "killed")
+        process.join(dice.uniform(0.02, 0.6 * took))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.join()
+        if kills == MOMENTS or process.exitcode == 0:
+            break
+    process = start(tmp_path / "killed")
+    process.join()
+    assert process.exitcode == 0 and kills >= 1
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    ours, theirs = weights(tmp_path / "killed", 60), weights(tmp_path / "whole", 60)
+    assert ours == theirs
+    names = [p.name for p in (tmp_path / "killed" / "checkpoints").iterdir()]
+    assert sorted(names) == ["step-00000057", "step-00000060"]
