@@ -195,9 +195,7 @@ def train_preset(args: argparse.Namespace) -> None:
         # A started run keeps its settings, whatever has become of the preset since.
         config, record = stored
         if (theirs := record.get("preset", preset.name)) != preset.name:
-            raise ValueError(
-                f"{folder}: a run of {theirs}; train {preset.name} into another folder"
-            )
+            raise ValueError(f"{folder}: a run of {theirs}; --out names another folder")
         changes = parse_sets(type(config), args.sets)
         config = from_dict(type(config), {**config.to_dict(), **changes})
     run = fit(config, folder, about=about, device=args.device, progress=not args.quiet)

@@ -10,7 +10,7 @@ import matplotlib
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = re.compile(r"(?<![\w.:/~-])/(?:work|root|home|opt|Users|mnt)/[\w.]+")
-BINARY = {".png", ".webp", ".ico", ".woff2", ".gz"}
+BINARY = {".png", ".webp", ".ico", ".woff2", ".gz", ".npz", ".safetensors"}
 
 
 def tracked() -> list[Path]:
