@@ -72,6 +72,7 @@ def test_values_and_gradients_equal_the_plain_form(
     monkeypatch, mode, activation, exclude_self, mask, at_a_time
 ):
     monkeypatch.setattr(twin, "_SCORES", at_a_time)
+    monkeypatch.setattr(twin, "_OVERLAPS", at_a_time)
     block = make(activation=activation, exclude_self=exclude_self, n=3.5, memory_beta=2.0)
     how = {"steps": 3, "step_size": 0.1, "mask": make_mask(mask)}
     x = draw(B, N, D)
@@ -96,6 +97,7 @@ def test_all_shapes(batch, n, heads, depth, memories, mode, at_a_time):
     x = draw(*batch, n, D)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(twin, "_SCORES", at_a_time)
+        patch.setattr(twin, "_OVERLAPS", at_a_time)
         got = outcome(block, x, steps=2, step_size=0.1, fast=mode)
     assert got[0].shape == x.shape
     assert_same(got, outcome(block, x, steps=2, step_size=0.1), 1e-11)

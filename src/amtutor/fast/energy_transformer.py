@@ -36,7 +36,8 @@ from .matmul import reduced_precision
 
 __all__ = ["run"]
 
-_SCORES = 2**20  # scores, or overlaps, held at a time: 4 MB in float32, which a cache can hold
+_SCORES = 2**20  # scores held at a time: 4 MB in float32, which a processor's cache can hold
+_OVERLAPS = 2**22  # overlaps with memories held at a time, where a larger product is a faster one
 _aten = torch.ops.aten
 
 
@@ -65,14 +66,16 @@ def run(
     _check.choice("mode", mode, ("fast", "lean"))
     weight = block.hopfield.memories
     _check.same_kind("x", x, weight)
-    plan = _plan(block, x, steps, step_size, mask, keep=mode == "fast")
     query_key = torch.cat(
         [block.attention.W_query.flatten(0, 1), block.attention.W_key.flatten(0, 1)]
     )
     query_key = query_key * math.sqrt(block.attention.beta)
-    inputs = x.reshape(plan.shape), query_key, weight, block.norm.gamma, block.norm.delta
+    rows = x.reshape(-1, *x.shape[-2:])
+    inputs = rows, query_key, weight, block.norm.gamma, block.norm.delta
+    wanted = any(t is not None and t.requires_grad for t in inputs) and torch.is_grad_enabled()
+    plan = _plan(block, x, steps, step_size, mask, keep=wanted and mode == "fast")
     with torch.autocast(x.device.type, enabled=False):
-        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+        if wanted:
             return _Descent.apply(plan, *inputs).reshape(x.shape)
         with torch.no_grad(), _products(plan):
             return _forward(plan, *inputs, saved=None).reshape(x.shape)
@@ -92,7 +95,7 @@ class _Plan:
     dtype: torch.dtype  # of products
     device: torch.device
     rule: _Rule
-    keep: bool
+    keep: bool  # scores and overlaps for a backward pass
     diagonal: bool  # hide B = C, and nothing else
     hidden: Tensor | None  # (B or 1, N, N), True where C may not see B
     lonely: Tensor | None  # (B or 1, N), True where C sees nothing
@@ -147,9 +150,9 @@ def _forward(plan: _Plan, x, query_key, memories, gamma, delta, *, saved: list |
     w, xi = query_key.to(plan.dtype), memories.to(plan.dtype)
     rows = x.view(-1, x.shape[-1])
     for _ in range(plan.steps):
-        keep = None
+        keep = {}
         if saved is not None:
-            keep = {"x": x.clone()}
+            keep["x"] = x.clone()
             saved.append(keep)
         g = _normalise(plan, x, gamma, delta)[0].view(rows.shape)
         u = _attention(plan, _overlaps(plan, g, w, "z", keep), keep)
@@ -168,7 +171,7 @@ def _normalise(plan: _Plan, x: Tensor, gamma: Tensor, delta: Tensor | None):
     return g.to(plan.dtype), mean, rstd
 
 
-def _overlaps(plan: _Plan, g: Tensor, w: Tensor, name: str, keep, part=slice(None)) -> Tensor:
+def _overlaps(plan: _Plan, g, w, name: str, keep: dict | None, part=slice(None)) -> Tensor:
     """``g[part] @ w.T``: into memory that stays where a backward pass wants it, else a buffer."""
     rows = g[part]
     if keep is None or not plan.keep:
@@ -180,28 +183,26 @@ def _overlaps(plan: _Plan, g: Tensor, w: Tensor, name: str, keep, part=slice(Non
     return torch.mm(rows, w.T, out=out)
 
 
-def _attention(plan: _Plan, z: Tensor, keep: dict | None) -> Tensor:
+def _attention(plan: _Plan, z: Tensor, keep: dict) -> Tensor:
     r"""From (tokens, [Q, K]) to (tokens, [P K, P^T Q]), both (rows, 2 H Y)."""
     q, k = _by_head(plan, z)
-    out = plan.buffer("u", *z.shape)
-    to_queries, to_keys = _by_head(plan, out)
-    if keep is not None and plan.keep:
+    u = plan.buffer("u", *z.shape)
+    to_queries, to_keys = _by_head(plan, u)
+    if plan.keep:
         b, n, _ = plan.shape
         keep["p"] = z.new_empty(b, plan.heads, n, n)
     for some, rows in _chunks(plan):
         queries, keys = _flat(q[some][..., rows, :]), _flat(k[some])
-        p = _softmax(plan, queries, keys, some, rows)
-        if keep is not None and plan.keep:
-            target = keep["p"][some][..., rows, :]
-            target.copy_(p.view(target.shape))
+        out = keep["p"][some][..., rows, :] if "p" in keep else None
+        p = _softmax(plan, queries, keys, some, rows, out)
         target = to_queries[some][..., rows, :]
         target.copy_(torch.bmm(p, keys).view(target.shape))
         _gather(to_keys[some], torch.bmm(p.transpose(1, 2), queries), rows)
-    return out
+    return u
 
 
-def _softmax(plan: _Plan, queries: Tensor, keys: Tensor, some, rows: slice) -> Tensor:
-    """Attention of some queries to all keys: (heads, queries, N), in a buffer."""
+def _softmax(plan: _Plan, queries, keys, some, rows: slice, out: Tensor | None = None) -> Tensor:
+    """Attention of some queries to all keys: (heads, queries, N), in ``out`` or a buffer."""
     m, c, n = len(queries), queries.shape[1], keys.shape[1]
     scores = torch.bmm(queries, keys.transpose(1, 2), out=plan.buffer("scores", m, c, n))
     if plan.diagonal:
@@ -209,7 +210,8 @@ def _softmax(plan: _Plan, queries: Tensor, keys: Tensor, some, rows: slice) -> T
     elif plan.hidden is not None:
         hidden = _of_samples(plan.hidden, some)[:, None, rows]
         scores.view(-1, _heads(plan, some), c, n).masked_fill_(hidden, -math.inf)
-    p = torch.softmax(scores, -1, out=scores)
+    out = scores if out is None else out.view(scores.shape)
+    p = torch.softmax(scores, -1, out=out)
     if plan.lonely is not None:
         lonely = _of_samples(plan.lonely, some)[:, None, rows, None]
         p.view(-1, _heads(plan, some), c, n).masked_fill_(lonely, 0.0)
@@ -243,14 +245,15 @@ class _Descent(torch.autograd.Function):
 def _backward(plan: _Plan, kept: list[dict], v: Tensor, query_key, memories, gamma, delta):
     """Gradients of <v, end> in the start and the parameters."""
     w, xi = query_key.to(plan.dtype), memories.to(plan.dtype)
+    w_over_beta = (query_key / plan.beta).to(plan.dtype)
     d_w, d_xi = torch.zeros_like(query_key), torch.zeros_like(memories)
     d_gamma, d_delta = torch.zeros_like(gamma), None if delta is None else torch.zeros_like(delta)
     v = v.clone(memory_format=torch.contiguous_format)
     weight = gamma.expand(v.shape[-1]).contiguous()
     for step in reversed(kept):
         g, mean, rstd = _normalise(plan, step["x"], gamma, delta)
-        rows, up = g.view(-1, g.shape[-1]), v.view(-1, v.shape[-1])
-        d_g = _attention_backward(plan, step, rows, up, w, d_w)
+        rows, up = g.view(-1, g.shape[-1]), (v.view(-1, v.shape[-1]) * plan.eta).to(plan.dtype)
+        d_g = _attention_backward(plan, step, rows, up, w, w_over_beta, d_w)
         for part in _token_blocks(plan, len(xi)):
             _memories_backward(plan, step, rows, up, xi, d_xi, d_g, part)
         wanted = [True, True, delta is not None]
@@ -264,16 +267,15 @@ def _backward(plan: _Plan, kept: list[dict], v: Tensor, query_key, memories, gam
     return v, d_w, d_xi, d_gamma, d_delta
 
 
-def _attention_backward(plan: _Plan, step: dict, g, v, w, d_w) -> Tensor:
-    r"""Add to dW, return dE/dg's pull-back (rows, D).
+def _attention_backward(plan: _Plan, step: dict, g, up, w, w_over_beta, d_w) -> Tensor:
+    r"""Add attention's share to dW and return dg (rows, D); ``up`` is eta v.
 
     With X = [Q, da] and Y = [db, K], where a = P K, b = P^T Q and da, db are their gradients,
     three products of double width do the work of six: dP = X Y^T, P Y = [P db, a] and
     P^T X = [b, P^T da]. Then dS = P (dP - <P, dP>), dQ = dS K + P db, dK = dS^T Q + P^T da.
     """
     z = step["z"] if "z" in step else _overlaps(plan, g, w, "z", None)
-    up = (v * (plan.eta / plan.beta)).to(plan.dtype)
-    d_u = torch.mm(up, w.T, out=plan.buffer("du", *z.shape))
+    d_u = torch.mm(up, w_over_beta.T, out=plan.buffer("du", *z.shape))
     u, d_z = plan.buffer("u", *z.shape), plan.buffer("dz", *z.shape)
     (q, k), (da, db) = _by_head(plan, z), _by_head(plan, d_u)
     (a, b), (d_q, d_k) = _by_head(plan, u), _by_head(plan, d_z)
@@ -297,19 +299,18 @@ def _attention_backward(plan: _Plan, step: dict, g, v, w, d_w) -> Tensor:
         both[..., y:] += torch.bmm(d_s.transpose(1, 2), queries)
         _gather(b[some], both[..., :y], rows)
         _gather(d_k[some], both[..., y:], rows)
-    _add_product(d_w, u.T, up)
+    _add_product(d_w, u.T, up, 1 / plan.beta)
     _add_product(d_w, d_z.T, g)
-    d_g = torch.mm(d_z, w)
-    return d_g if d_g.dtype == v.dtype else d_g.to(v.dtype)
+    return torch.mm(d_z, w).to(d_w.dtype)
 
 
-def _memories_backward(plan: _Plan, step: dict, g, v, xi, d_xi, d_g, part: slice) -> None:
-    """Add a block of tokens' share to dXi and to dE/dg's pull-back."""
+def _memories_backward(plan: _Plan, step: dict, g, up, xi, d_xi, d_g, part: slice) -> None:
+    """Add the memories' share to dXi and to dg, for a block of tokens; ``up`` is eta v."""
     if "h" in step:
         kept = step["h"][part]
     else:
         kept = plan.rule.keep(_overlaps(plan, g, xi, "h", None, part))
-    up = (v[part] * plan.eta).to(plan.dtype)
+    up = up[part]
     r = plan.rule.value(kept)
     d_r = torch.mm(up, xi.T, out=plan.buffer("dh", len(up), len(xi)))
     d_h = plan.rule.backward(d_r, kept)
@@ -410,9 +411,10 @@ def _chunks(plan: _Plan) -> Iterator[tuple[tuple[slice, slice], slice]]:
 
 
 def _token_blocks(plan: _Plan, memories: int) -> Iterator[slice]:
-    """Cut tokens, or hand them out whole where the overlaps of all of them are kept anyway."""
+    """Cut tokens into equal blocks so that at most about `_OVERLAPS` overlaps exist at a time."""
     tokens = plan.shape[0] * plan.shape[1]
-    size = max(64, _SCORES // memories)
+    blocks = -(-tokens * memories // _OVERLAPS)
+    size = 16 * -(-tokens // (16 * blocks))
     for start in range(0, tokens, size):
         yield slice(start, min(start + size, tokens))
 
