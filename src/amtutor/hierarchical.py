@@ -148,7 +148,7 @@ def ask(
 
     Args:
         ham: a memory with floors "image" and "label", such as a `tower`.
-        images: (B, *shape) or (B, H, W) in [0, 1], 1 is ink.
+        images: (B, C, H, W) or (B, H, W) in [0, 1], 1 is ink.
         labels: (B,) whole numbers; -1 where the name is not known.
         seen: bool, True where a pixel is known; broadcasts to the images. All unless given.
 
@@ -181,7 +181,7 @@ def ask(
 
 
 def pixels(ham: HAM, states: States) -> Tensor:
-    """Read the picture on the ground floor: (B, *shape), in [0, 1]."""
+    """Read the picture on the ground floor: (B, C, H, W), in [0, 1]."""
     return (1 + ham.layers["image"].activation(states["image"]) / INK).div(2).clamp(0, 1)
 
 
