@@ -1,0 +1,526 @@
+r"""A latent memory: an autoencoder, and a dense associative memory among its codes.
+
+An encoder :math:`f_\theta` turns a picture x into a code z of d numbers, a decoder
+:math:`g_\phi` turns a code into a picture, and K memories :math:`\xi^\mu` live among the codes.
+They are trained together (EM 7),
+
+.. math:: \mathcal L(\theta,\phi,\Xi) = E_\Xi(\Omega(z)) + \tfrac1N\|g_\phi(z)-x\|^2,
+          \qquad z = f_\theta(x), \qquad
+          E_\Xi(z) = -\tfrac1\beta\log\sum_\mu e^{-\beta\|z-\xi^\mu\|^2},
+
+where :math:`\Omega` stops the gradient. A new picture is a descent of :math:`E_\Xi` from noise,
+decoded (EM 8).
+
+**On beta.** Here, as in EM 4, ``beta`` multiplies :math:`\|z-\xi\|^2`; in :mod:`amtutor.dense` it
+multiplies half of that. So EM's energy is *twice* :func:`amtutor.dense.lse_energy` at ``2 * beta``,
+and its gradient at the same place is twice as long: a step of EM of size 0.05 goes a tenth of the
+way to the memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from amtutor import _check, _weights
+from amtutor.dense import lse_energy, lse_gradient, nearest
+from amtutor.descent import Descent, descend
+
+__all__ = [
+    "Attention",
+    "Decoder",
+    "Encoder",
+    "LatentMemory",
+    "Residual",
+    "beta_schedule",
+    "coupled_loss",
+    "energy",
+    "energy_gradient",
+    "load_latent",
+    "memory_counts",
+    "noise_scale",
+    "parameter_counts",
+    "replace_memories",
+    "rms_norm",
+    "sample_latents",
+    "to_pictures",
+    "to_pixels",
+    "winners",
+]
+
+# ---------------------------------------------------------------------------- the energy
+
+
+def energy(z: Tensor, memories: Tensor, *, beta: float | Tensor) -> Tensor:
+    r"""The Gaussian-kernel energy, :math:`-\frac1\beta\log\sum_\mu e^{-\beta\|z-\xi^\mu\|^2}`.
+
+    The plain form that training differentiates with respect to the memories. It works in the
+    precision of its arguments, outside autocast.
+
+    Args:
+        z: (\*batch, d); memories: (K, d); beta: > 0, of the whole square.
+
+    Returns:
+        (\*batch).
+
+    Source: EM 4.
+
+    >>> energy(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0], [9.0, 9.0]]), beta=30.0)
+    tensor([1.])
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        squares = z.square().sum(-1, keepdim=True) + memories.square().sum(-1)
+        squares = (squares - 2 * (z @ memories.T)).clamp(min=0)
+        return -torch.logsumexp(-beta * squares, dim=-1) / beta
+
+
+def energy_gradient(z: Tensor, memories: Tensor, *, beta: float) -> Tensor:
+    r"""Gradient of :func:`energy` in z, :math:`2\,(z - \sum_\mu p_\mu\xi^\mu)`.
+
+    Here :math:`p = \mathrm{softmax}_\mu(-\beta\|z-\xi^\mu\|^2)`. Shapes as there.
+
+    >>> energy_gradient(torch.tensor([3.0, 4.0]), torch.zeros(1, 2), beta=30.0)
+    tensor([6., 8.])
+    """
+    return 2 * lse_gradient(z, memories, beta=2 * beta)
+
+
+def beta_schedule(
+    step: int, *, start: float = 1.25e-4, end: float = 30.0, steps: int = 50_000
+) -> float:
+    """Inverse temperature at ``step`` (from 0): linear from ``start`` to ``end``, then constant.
+
+    Source: EM A.3.
+
+    >>> beta_schedule(0), beta_schedule(25_000), beta_schedule(800_000)
+    (0.000125, 15.0000625, 30.0)
+    """
+    _check.count("step", step, least=0)
+    if steps <= 0:
+        return float(end)
+    return start + (end - start) * min(1.0, step / steps)
+
+
+def noise_scale(beta: float, step_size: float) -> float:
+    r"""Standard deviation per step with which Langevin dynamics samples :math:`e^{-\beta E}`.
+
+    A step :math:`-\eta\nabla E` needs the noise :math:`\sqrt{2\eta/\beta}`.
+
+    >>> round(noise_scale(30.0, 0.05), 4)  # EM A.3 adds 0.005
+    0.0577
+    """
+    return math.sqrt(2 * _check.positive("step_size", step_size) / _check.positive("beta", beta))
+
+
+# ---------------------------------------------------------------------------- the memories
+
+
+def winners(z: Tensor, memories: Tensor) -> Tensor:
+    r"""Index of the nearest memory of each code, (\*batch) int64; see :func:`dense.nearest`."""
+    return nearest(z, memories)
+
+
+def memory_counts(z: Tensor, memories: Tensor) -> Tensor:
+    """How many of the codes ``z`` (N, d) each memory is nearest to, (K,) int64.
+
+    A memory with count 0 is *dead*: at large beta nothing pulls it.
+
+    >>> memory_counts(torch.tensor([[0.1], [0.2], [5.0]]), torch.tensor([[0.0], [4.0], [99.0]]))
+    tensor([2, 1, 0])
+    """
+    return torch.bincount(winners(z, memories).flatten(), minlength=len(memories))
+
+
+def replace_memories(
+    memories: Tensor,
+    latents: Tensor,
+    *,
+    fraction: float = 0.1,
+    counts: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Replace a fraction of the memories by codes of data.
+
+    EM A.3 replaces 10 % of the memories at random and does not say by what; here it is by codes,
+    drawn from ``latents`` without repetition.
+
+    Args:
+        memories: (K, d), not modified.
+        latents: (N, d), at least ``round(fraction * K)`` of them.
+        fraction: in [0, 1].
+        counts: (K,) of :func:`memory_counts`: then the memories with the smallest counts go, ties
+            in random order. None: any memory may go, as in EM.
+
+    Returns:
+        ``(new memories (K, d), indices of the replaced ones)``.
+    """
+    _check.matrix("memories", memories)
+    _check.last_dim("latents", _check.matrix("latents", latents), memories.shape[1])
+    if not 0 <= fraction <= 1:
+        raise _check.fail("fraction", fraction, "a number in [0, 1]")
+    n = round(fraction * len(memories))
+    if len(latents) < n:
+        raise ValueError(f"latents: got {len(latents)} codes, expected at least {n} to replace by")
+    device = memories.device
+    order = torch.randperm(len(memories), generator=generator, device=device)
+    if counts is not None:
+        order = order[counts[order].argsort(stable=True)]
+    gone = order[:n]
+    source = torch.randperm(len(latents), generator=generator, device=device)[:n]
+    new = memories.clone()
+    new[gone] = latents[source].to(memories.dtype)
+    return new, gone
+
+
+def coupled_loss(
+    z: Tensor,
+    decoded: Tensor,
+    x: Tensor,
+    memories: Tensor,
+    *,
+    beta: float | Tensor,
+    stop_gradient: bool = True,
+) -> tuple[Tensor, Tensor]:
+    r"""The two terms of EM 7 for each picture: :math:`E_\Xi(\Omega(z))` and the mean square error.
+
+    With ``stop_gradient=False`` the energy also pulls the encoder, which the paper warns of.
+
+    Args:
+        z: (B, d) codes; decoded, x: (B, \*shape) pictures; memories: (K, d).
+
+    Returns:
+        ``(energy, reconstruction)``, each (B,); their sum is the loss.
+    """
+    code = z.detach() if stop_gradient else z
+    error = (decoded.float() - x.float()).square().flatten(1).mean(1)
+    return energy(code.float(), memories, beta=beta), error
+
+
+# ---------------------------------------------------------------------------- sampling
+
+
+def sample_latents(
+    memories: Tensor,
+    n: int | None = None,
+    *,
+    start: Tensor | None = None,
+    beta: float = 30.0,
+    sigma: float = 10.0,
+    steps: int = 100,
+    step_size: float = 0.05,
+    noise: float = 0.005,
+    generator: torch.Generator | None = None,
+    record: bool = False,
+) -> Descent:
+    r"""Go downhill from noise: ``n`` codes that start at :math:`N(0, \sigma^2 I)`.
+
+    .. math:: z \leftarrow z - \eta\,\nabla E_\Xi(z) + s\,\epsilon
+
+    Args:
+        memories: (K, d).
+        n: number of codes; or give ``start`` (n, d) yourself.
+        beta, sigma, steps, step_size, noise: as in EM A.3.
+        record: keep the whole way.
+
+    Returns:
+        A :class:`amtutor.descent.Descent`; ``state`` is (n, d).
+
+    Source: EM 8 and A.3.
+    """
+    _check.matrix("memories", memories)
+    if (n is None) == (start is None):
+        raise ValueError("n, start: expected exactly one of them")
+    if start is None:
+        size = (_check.count("n", n), memories.shape[1])
+        start = torch.randn(
+            size, generator=generator, device=memories.device, dtype=memories.dtype
+        ) * _check.positive("sigma", sigma)
+    return descend(
+        lambda z: 2 * lse_energy(z, memories, beta=2 * beta),
+        start,
+        gradient=lambda z: energy_gradient(z, memories, beta=beta),
+        steps=steps,
+        step_size=step_size,
+        noise=noise,
+        generator=generator,
+        record=record,
+    )
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Bring uint8 pictures 0..255 to float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_pictures(x: Tensor) -> Tensor:
+    """Bring decoded pictures, about [-1, 1], back to uint8."""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+# ---------------------------------------------------------------------------- the autoencoder
+
+
+def rms_norm(z: Tensor, *, eps: float = 1e-6) -> Tensor:
+    r"""Bring codes to the shell of radius :math:`\sqrt d`: :math:`z / \sqrt{\mathrm{mean}(z^2)}`.
+
+    There is no gain: EM A.3 wants the codes "within a certain scale", and a learnt gain would be
+    free to leave it.
+
+    >>> rms_norm(torch.tensor([3.0, -3.0]))
+    tensor([ 1.0000, -1.0000])
+    """
+    return z * (z.square().mean(-1, keepdim=True) + eps).rsqrt()
+
+
+def _conv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+
+
+class Residual(nn.Module):
+    """GroupNorm, swish, 3x3 convolution, twice, around a shortcut (EM Table 2).
+
+    The second convolution starts at zero, so that a new block does nothing (as in DDPM).
+    """
+
+    def __init__(self, inputs: int, outputs: int, groups: int = 32):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(groups, inputs), _conv(inputs, outputs)
+        self.norm2, self.conv2 = nn.GroupNorm(groups, outputs), _conv(outputs, outputs)
+        same = inputs == outputs
+        self.skip = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, bias=False)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class Attention(nn.Module):
+    """Every place of the picture looks at every other, in several heads."""
+
+    def __init__(self, channels: int, heads: int = 4, groups: int = 32):
+        super().__init__()
+        if channels % heads:
+            raise _check.fail("heads", heads, f"a divisor of the {channels} channels")
+        self.heads, self.norm = heads, nn.GroupNorm(groups, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.out = nn.Conv2d(channels, channels, 1, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        b, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+        return x + self.out(seen.reshape(b, c, h, w))
+
+
+class Upsample(nn.Module):
+    """Every pixel becomes four; a convolution smooths them."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = _conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, 2H, 2W)."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def _levels(
+    channels: Sequence[int],
+    sizes: Sequence[int],
+    *,
+    blocks: int,
+    attention: Sequence[int],
+    heads: int,
+    groups: int,
+    up: bool,
+) -> nn.Sequential:
+    """Stack levels of residual blocks, a change of resolution between every two."""
+    parts: list[nn.Module] = []
+    here = channels[0]
+    for i, (c, size) in enumerate(zip(channels, sizes, strict=True)):
+        for _ in range(blocks):
+            parts.append(Residual(here, c, groups))
+            here = c
+            if size in attention:
+                parts.append(Attention(c, heads, groups))
+        if i < len(channels) - 1:
+            parts.append(Upsample(c) if up else _conv(c, c, stride=2))
+    return nn.Sequential(*parts)
+
+
+class Encoder(nn.Module):
+    r"""Pictures to codes on the shell, :math:`f_\theta`: (B, 3, S, S) to (B, d).
+
+    EM A.3: the ResNet of DDPM without time; per level ``blocks`` residual blocks, attention at the
+    given resolutions, and half the resolution after every level but the last; then flattened,
+    projected to d numbers, and RMS-normalised.
+
+    Args:
+        dim: d. width: channels of the first level; ``multipliers`` times it are the others'.
+        patch: 1 as in EM; with 2 every 2x2 square of pixels is one place from the start (cheaper).
+        groups: of the group normalisation, 32 in EM.
+    """
+
+    def __init__(
+        self,
+        dim: int = 512,
+        *,
+        width: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2, 4),
+        blocks: int = 4,
+        attention: Sequence[int] = (16, 8),
+        heads: int = 4,
+        groups: int = 32,
+        patch: int = 1,
+        size: int = 32,
+    ):
+        super().__init__()
+        self.patch = patch
+        channels, sizes = _plan(width, multipliers, size // patch, groups)
+        self.stem = _conv(3 * patch**2, channels[0])
+        self.levels = _levels(
+            channels,
+            sizes,
+            blocks=blocks,
+            attention=attention,
+            heads=heads,
+            groups=groups,
+            up=False,
+        )
+        self.norm = nn.GroupNorm(groups, channels[-1])
+        self.out = nn.Linear(channels[-1] * sizes[-1] ** 2, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return codes of length sqrt(d), float32."""
+        h = self.levels(self.stem(F.pixel_unshuffle(x, self.patch)))
+        return rms_norm(self.out(F.silu(self.norm(h)).flatten(1)).float())
+
+
+class Decoder(nn.Module):
+    r"""Codes to pictures, :math:`g_\phi`: (B, d) to (B, 3, S, S), about [-1, 1].
+
+    The encoder backwards; arguments as there.
+    """
+
+    def __init__(
+        self,
+        dim: int = 512,
+        *,
+        width: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2, 4),
+        blocks: int = 4,
+        attention: Sequence[int] = (16, 8),
+        heads: int = 4,
+        groups: int = 32,
+        patch: int = 1,
+        size: int = 32,
+    ):
+        super().__init__()
+        self.patch = patch
+        channels, sizes = (p[::-1] for p in _plan(width, multipliers, size // patch, groups))
+        self.first = (channels[0], sizes[0], sizes[0])
+        self.stem = nn.Linear(dim, math.prod(self.first))
+        self.levels = _levels(
+            channels,
+            sizes,
+            blocks=blocks,
+            attention=attention,
+            heads=heads,
+            groups=groups,
+            up=True,
+        )
+        self.norm = nn.GroupNorm(groups, channels[-1])
+        self.out = _conv(channels[-1], 3 * patch**2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return pictures; the range is not enforced."""
+        h = self.stem(z).unflatten(1, self.first)
+        if self.out.weight.is_contiguous(memory_format=torch.channels_last):
+            h = h.contiguous(memory_format=torch.channels_last)
+        h = self.levels(h)
+        return F.pixel_shuffle(self.out(F.silu(self.norm(h))), self.patch)
+
+
+def _plan(width: int, multipliers: Sequence[int], size: int, groups: int):
+    """Channels and side of every level, first to last."""
+    channels = [width * m for m in multipliers]
+    sizes = [size // 2**i for i in range(len(channels))]
+    if sizes[-1] * 2 ** (len(sizes) - 1) != size or sizes[-1] < 1:
+        raise _check.fail(
+            "multipliers", tuple(multipliers), f"a number of levels that {size} pixels can halve"
+        )
+    if any(c % groups for c in channels):
+        raise _check.fail("groups", groups, f"a divisor of every level's channels {channels}")
+    return channels, sizes
+
+
+class LatentMemory(nn.Module):
+    r"""The whole system of EM section 4: encoder, decoder, and K memories of d numbers.
+
+    The memories start as ``memory_std`` times standard normal numbers: with 1, near the shell that
+    the codes live on.
+
+    >>> model = LatentMemory(6, 16, width=8, multipliers=(1, 1), blocks=1, attention=(), groups=4)
+    >>> x = torch.zeros(5, 3, 32, 32)
+    >>> z = model.encode(x)
+    >>> z.shape, model.decode(z).shape, model(x, beta=1.0)[0].shape
+    (torch.Size([5, 16]), torch.Size([5, 3, 32, 32]), torch.Size([5]))
+    """
+
+    def __init__(self, memories: int, dim: int = 512, *, memory_std: float = 1.0, **shape):
+        super().__init__()
+        self.encode, self.decode = Encoder(dim, **shape), Decoder(dim, **shape)
+        size = (_check.count("memories", memories), _check.count("dim", dim))
+        self.memories = nn.Parameter(memory_std * torch.randn(size))
+
+    def forward(
+        self, x: Tensor, *, beta: float | Tensor, stop_gradient: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Return the two terms of :func:`coupled_loss`, each (B,), for pictures x in [-1, 1]."""
+        z = self.encode(x)
+        return coupled_loss(
+            z, self.decode(z), x, self.memories, beta=beta, stop_gradient=stop_gradient
+        )
+
+    @torch.no_grad()
+    def codes(self, images: Tensor, *, batch_size: int = 500) -> Tensor:
+        """Encode uint8 pictures (N, 3, S, S) in parts: (N, d)."""
+        return torch.cat([self.encode(to_pixels(part)) for part in images.split(batch_size)])
+
+    @torch.no_grad()
+    def pictures(self, z: Tensor, *, batch_size: int = 500) -> Tensor:
+        """Decode codes (N, d) in parts: uint8 (N, 3, S, S)."""
+        return torch.cat([to_pictures(self.decode(part)) for part in z.split(batch_size)])
+
+
+def load_latent(name: str = "latent_cpu") -> tuple[LatentMemory, dict]:
+    """Return a trained system that ships with the package, in eval mode, and its card.
+
+    Raises:
+        ValueError: no such weights ship.
+    """
+    tensors, card = _weights.shipped(name)
+    c = card["config"]
+    shape = {k: c[k] for k in "width multipliers blocks attention heads groups patch".split()}
+    model = LatentMemory(c["memories"], c["dim"], **shape)
+    model.load_state_dict({k: v.float() for k, v in tensors.items()})
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False), card
+
+
+def parameter_counts(model: LatentMemory) -> dict[str, int]:
+    """Numbers in the encoder, the decoder and the memories, and in all of them."""
+    counts = {
+        "encoder": sum(p.numel() for p in model.encode.parameters()),
+        "decoder": sum(p.numel() for p in model.decode.parameters()),
+        "memories": model.memories.numel(),
+    }
+    return counts | {"all": sum(counts.values())}
