@@ -1,0 +1,253 @@
+"""What pictures are compared by: features and logits of a network, from one place for all metrics.
+
+``"c10"`` is our own classifier (`amtutor.evaluate.c10`); ``"inception"`` the network of the FID, as
+torch-fidelity has it. The two measure different things: their numbers have different names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amtutor.data import files
+from amtutor.evaluate import c10
+
+__all__ = ["Extractor", "Features", "extractor", "pictures", "torch_fidelity"]
+
+INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION}"
+INCEPTION_BLOCK = 50  # pictures in one forward pass: the last bits of Inception depend on it
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features (N, F) and logits (N, C) of one set of pictures, and the set's hash."""
+
+    features: Tensor
+    logits: Tensor
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: slice | Tensor | np.ndarray) -> Features:
+        """Take some of the rows; the hash is then that of the whole with a mark."""
+        return Features(self.features[rows], self.logits[rows], f"part of {self.sha256}")
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A way from pictures uint8 (N, 3, H, W) to `Features`; called with pictures it returns them.
+
+    ``names`` maps torch-fidelity's metrics (fid, is, kid, precision, recall) to what they are
+    called with these features; ``protocol`` says all that a number depends on.
+    """
+
+    run: Callable[[Tensor], tuple[Tensor, Tensor]]
+    names: dict[str, str]
+    protocol: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, images: np.ndarray | Tensor, *, cache: bool = False) -> Features:
+        """Compute the features; with ``cache``, keep them on disk for the next time."""
+        images = pictures("images", images)
+        sha256 = c10.picture_hash(images)
+        path = self._cached(sha256) if cache else None
+        if path is not None and (found := _read(path, len(images))) is not None:
+            return Features(*found, sha256)
+        found = Features(*self.run(torch.from_numpy(images)), sha256)
+        if path is not None:
+            _write(path, found)
+        return found
+
+    def _cached(self, sha256: str) -> Path:
+        key = f"{self.protocol['features']}-{self.protocol['features_sha256']}-{sha256}"
+        name = hashlib.sha256(key.encode()).hexdigest()[:24]
+        return files.cache() / "features" / f"{name}.safetensors"
+
+
+def pictures(name: str, images: np.ndarray | Tensor) -> np.ndarray:
+    """Return pictures as a contiguous uint8 array (N, 3, H, W), or say what they are instead."""
+    images = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
+        raise ValueError(
+            f"{name}: got {images.dtype} of shape {images.shape}, "
+            "expected uint8 (N, 3, H, W) with values 0..255"
+        )
+    return np.ascontiguousarray(images)
+
+
+def extractor(
+    features: str | Path | Extractor = "c10", *, device: torch.device | str | None = None
+) -> Extractor:
+    """Return what `fidelity` compares by.
+
+    ``features`` is "c10"; "inception" (weights by download); or a path: ``.safetensors`` of a
+    c10 classifier, ``.pth`` of Inception as torch-fidelity has it.
+
+    Raises:
+        ValueError: neither of these, or a file that does not hold such weights.
+        FileNotFoundError: there is no such file, or no network to download from.
+        ImportError: torch-fidelity or safetensors is missing.
+    """
+    if isinstance(features, Extractor):
+        return features
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if features == "c10":
+        return _c10(c10.WEIGHTS, device)
+    if features == "inception":
+        return _inception(_download_inception(), device)
+    path = Path(features)
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(
+            f"features = {str(features)!r}: expected 'c10', 'inception', or a path to weights "
+            "(.safetensors of c10, .pth of Inception)"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"features = {str(path)!r}: no such file")
+    return (_c10 if path.suffix == ".safetensors" else _inception)(path, device)
+
+
+def _c10(path: Path, device: torch.device) -> Extractor:
+    model = c10.load(path).to(device)
+    names = {"fid": "fd-c10", "is": "is-c10", "kid": "kd-c10"}
+    names |= {"precision": "precision-c10", "recall": "recall-c10"}
+    protocol = {
+        "features": f"amtutor c10 classifier, last hidden layer ({model.widths[2]}), float32",
+        "features_sha256": _sha256(path),
+        "resize": "none (32 x 32)",
+    }
+
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        if images.shape[2:] != (32, 32):
+            raise ValueError(f"images: got {tuple(images.shape)}, expected (N, 3, 32, 32) for c10")
+        return c10.extract(model, images)
+
+    return Extractor(run, names, protocol)
+
+
+def _inception(path: Path, device: torch.device) -> Extractor:
+    try:
+        # Read it without running code first: torch-fidelity itself would unpickle anything.
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise ValueError(f"{path}: no weights of Inception ({reason})") from None
+    module = torch_fidelity("feature_extractor_inceptionv3")
+    try:
+        model = module.FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=path
+        ).to(device)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise ValueError(f"{path}: no weights of Inception ({reason})") from None
+    names = {name: name for name in ("fid", "is", "kid", "precision", "recall")}
+    protocol = {
+        "features": "torch-fidelity inception-v3-compat: 2048 and logits_unbiased, float32",
+        "features_sha256": _sha256(path),
+        "resize": "bilinear to 299 x 299 like TensorFlow 1 (torch-fidelity)",
+    }
+
+    @torch.no_grad()
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        parts = []
+        for block in images.split(INCEPTION_BLOCK):
+            missing = block.new_zeros(INCEPTION_BLOCK - len(block), *block.shape[1:])
+            out = model(torch.cat((block, missing)).to(device))
+            parts.append([x[: len(block)].float().cpu() for x in out])
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+    return Extractor(run, names, protocol)
+
+
+def _download_inception() -> Path:
+    """Return the file that torch-fidelity would use, fetched once (91 MB) into torch's cache."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = path.stem.rpartition("-")[2]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            torch.hub.download_url_to_file(INCEPTION_URL, str(path), hash_prefix=prefix)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"the Inception weights could not be downloaded ({error}); fetch {INCEPTION_URL} "
+            "elsewhere and pass --features PATH, or use --features c10 (fd-c10, which is no FID)"
+        ) from None
+    return path
+
+
+def torch_fidelity(module: str = ""):
+    """Import (a module of) torch-fidelity, or say how to install it."""
+    name = f"torch_fidelity.{module}".rstrip(".")
+    try:
+        _import_torchvision()
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f'torch-fidelity is missing ({error}): pip install "amtutor[train]"'
+        ) from None
+
+
+def _import_torchvision() -> None:
+    """Import torchvision; where its operators are a CUDA build beside a CPU torch, mend that.
+
+    There ``import torchvision`` fails for two operators that it expects to be declared. Nothing
+    here calls them, so declaring them is enough. Nothing is done where the import works.
+    """
+    try:
+        importlib.import_module("torchvision")
+        return
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+    for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    for operator in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{operator}", signature)
+    importlib.import_module("torchvision")
+
+
+# The cache of features
+
+
+def _read(path: Path, count: int) -> tuple[Tensor, Tensor] | None:
+    """Read cached features; anything that is wrong with the file means: compute them again."""
+    if not path.is_file():
+        return None
+    try:
+        tensors = c10.safetensors().torch.load_file(path)
+        found = tensors["features"], tensors["logits"]
+    except Exception:
+        return None
+    return found if len(found[0]) == len(found[1]) == count else None
+
+
+def _write(path: Path, found: Features) -> None:
+    """Write cached features whole or not at all; a full or read-only disk is no reason to stop."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {"features": found.features.contiguous(), "logits": found.logits.contiguous()}
+        c10.safetensors().torch.save_file(tensors, part)
+        part.replace(path)
+    except Exception as error:
+        part.unlink(missing_ok=True)
+        print(f"features not cached: {error}", file=sys.stderr)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
