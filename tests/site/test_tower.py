@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from explorable_stage import Stage
 
 from conftest import ROOT
 
@@ -156,3 +157,31 @@ def test_foreign_settings_are_put_right(module):
         "T.settingsFrom({digit: '12', seen: 'all', told: 'x', way: 'up', sweep: '-3'})"
     )
     assert found == {"digit": 3, "seen": "top", "told": -1, "way": "turns", "sweep": 12}
+
+
+@pytest.mark.parametrize("width", [390, 760])
+def test_every_hand_moves_the_picture_and_it_fits(chromium, width):
+    with shoot.serve(FOLDER) as base:
+        shown = Stage(chromium, base, viewport={"width": width, "height": 1400}).mount("tower")
+        page = shown.rest().page
+        assert "it says 3" in shown.said()
+        for name, key in (("sweep", "ArrowLeft"), ("digit", "ArrowRight"), ("told", "ArrowRight")):
+            before = shown.picture()
+            page.locator(f"input[data-name={name}]").focus()
+            page.keyboard.press(key)
+            page.wait_for_timeout(60)
+            assert shown.picture() != before, name
+        for value in ("whole", "left", "none", "once"):
+            before = shown.picture()
+            page.locator(f"input[value={value}]").check(force=True)
+            page.wait_for_timeout(60)
+            assert shown.picture() != before, value
+        assert shown.settings()["way"] == "once" and "rose in" in shown.said()
+        page.locator("[data-answer=two]").click()
+        page.wait_for_timeout(60)
+        assert "Yes: the foot of a 2" in page.locator(".amx-ask .amx-on").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.wait_for_timeout(200)
+        assert "told=2" in page.url
+        assert not shown.wrong
+        shown.context.close()

@@ -391,6 +391,7 @@ export function mount(element, options = {}) {
   });
 
   drawAll();
+  ui.say(...tell(ride, now));
   const unlooked = whenLookChanges(ui.stage, drawAll);
   const unseen = options.still ? (play(), () => {}) : whenSeen(ui.root, () => play());
   return {
