@@ -201,6 +201,26 @@ def test_two_walks_at_once_do_not_share_buffers():
     assert_same(got, want, 1e-12)
 
 
+def test_without_gradients_and_in_inference_mode():
+    block, x, how = make(), draw(B, N, D), {"steps": 2, "step_size": 0.1}
+    want = block(x, **how).detach()
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            end = block(x, fast=True, **how)
+            assert not end.requires_grad and relative(end, want) < 1e-12
+    for p in block.parameters():
+        p.requires_grad_(False)
+    assert relative(block(x, fast=True, **how), want) < 1e-12
+
+
+def test_second_derivatives_are_refused_not_wrong():
+    block, x = make(), draw(B, N, D).requires_grad_()
+    end = block(x, steps=1, step_size=0.1, fast=True)
+    (slope,) = torch.autograd.grad(end.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_no_steps():
     block, x = make(), draw(B, N, D)
     for mode in MODES:
@@ -273,6 +293,21 @@ def test_bad_input_gets_one_clear_line(block, how, message):
     with pytest.raises(ValueError, match=message) as caught:
         make(**block)(draw(B, N, D), steps=1, step_size=0.1, **how)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"steps": -1}, "steps = -1"),
+        ({"step_size": 0.0}, "step_size = 0.0"),
+        ({"mode": "slow"}, "mode = 'slow': expected one of 'fast', 'lean'"),
+        ({"x": torch.ones(N, D + 1)}, "x: got a float32 tensor"),
+    ],
+)
+def test_bad_input_to_the_twin_itself(how, message):
+    how = {"x": draw(N, D), "steps": 1, "step_size": 0.1} | how
+    with pytest.raises(ValueError, match=message):
+        twin.run(make(), how.pop("x"), **how)
 
 
 def test_tokens_of_another_dtype_are_refused():

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from amtutor import _check
-from amtutor.energy_transformer import EnergyTransformerBlock, allowed_pairs
+from amtutor.energy_transformer import EnergyTransformerBlock, _tokens, allowed_pairs
 from amtutor.lagrangians import RectifiedPower, ReLU, Softmax
 
 from .matmul import reduced_precision
@@ -64,8 +64,10 @@ def run(
             memories use a Lagrangian that has no fast form.
     """
     _check.choice("mode", mode, ("fast", "lean"))
+    _check.count("steps", steps, least=0)
+    _check.positive("step_size", step_size)
     weight = block.hopfield.memories
-    _check.same_kind("x", x, weight)
+    _check.same_kind("x", _tokens(x, weight.shape[1], "x"), weight)
     query_key = torch.cat(
         [block.attention.W_query.flatten(0, 1), block.attention.W_key.flatten(0, 1)]
     )
@@ -400,9 +402,10 @@ def _flat(x: Tensor) -> Tensor:
 def _chunks(plan: _Plan) -> Iterator[tuple[tuple[slice, slice], slice]]:
     """Cut (samples, heads), queries so that about `_SCORES` scores exist at a time."""
     b, n, _ = plan.shape
-    samples = max(1, _SCORES // (plan.heads * n * n))
-    heads = plan.heads if plan.heads * n * n <= _SCORES else max(1, _SCORES // (n * n))
-    rows = n if n * n <= _SCORES else max(16, _SCORES // n)
+    most = _SCORES if plan.device.type == "cpu" else 256 * _SCORES
+    samples = max(1, most // (plan.heads * n * n))
+    heads = plan.heads if plan.heads * n * n <= most else max(1, most // (n * n))
+    rows = n if n * n <= most else max(16, most // n)
     for s in range(0, b, samples):
         for h in range(0, plan.heads, heads):
             some = slice(s, min(s + samples, b)), slice(h, min(h + heads, plan.heads))
@@ -447,10 +450,8 @@ def _softmax_backward(d_p: Tensor, p: Tensor) -> Tensor:
 
 def _product_dtype(x: Tensor) -> torch.dtype:
     """Dtype of products: autocast's where it is on, else that of the tokens."""
-    kind = x.device.type
-    if x.dtype == torch.float32 and torch.is_autocast_enabled(kind):
-        return torch.get_autocast_dtype(kind)
-    return x.dtype
+    one = x.new_ones(1, 1)
+    return torch.mm(one, one).dtype
 
 
 @contextmanager
