@@ -104,17 +104,18 @@ def measure(
     *,
     count: int,
     strengths: dict[str, tuple[float, ...]] = STRENGTHS,
+    known: Features | None = None,
 ) -> dict[str, Any]:
     """Measure the distance from ``train`` of ``count`` held-out pictures, more and more damaged.
 
     Returns for each damage its strengths and distances, "whole" the distance of the same pictures
     untouched, and "rises" whether every distance is above the one before, from "whole" on.
+    ``known`` may be the features of all ``images``, where they are at hand.
     """
     images = pictures("images", images)
-    g = np.random.default_rng(0)
-    whole = images[np.sort(g.permutation(len(images))[:count])]
-    start = frechet(extract(whole), train)
-    every = extract(images) if "classes_dropped" in strengths else None
+    every = extract(images) if known is None else known
+    rows = np.sort(np.random.default_rng(0).permutation(len(images))[:count])
+    whole, start = images[rows], frechet(every[rows], train)
     result: dict[str, Any] = {"count": count, "whole": start, "damages": {}}
     for kind, values in strengths.items():
         distances = []
@@ -149,6 +150,6 @@ def report(extract: Extractor, *, count: int = 2000) -> dict[str, Any]:
         **extract.protocol,
         "floor_by_count": floor_by_count(test, train),
         "train_half_against_half": frechet(a, b),
-        **measure(extract, train, test_images, labels, count=count),
+        **measure(extract, train, test_images, labels, count=count, known=test),
         "versions": versions(),
     }
