@@ -516,7 +516,8 @@ class AssociativeMemoryClassifier(ClassifierMixin, _AssociativeMemory):
         random_state: for the first memories (k-means within each class).
 
     Attributes:
-        classes_, memories_ (K, d), targets_ (K, k), beta_, and when learned loss_ and n_iter_.
+        ``classes_``, ``memories_`` (K, d), ``targets_`` (K, k), ``beta_``, and when learned
+        ``loss_`` and ``n_iter_``.
 
     Source: MM 5.15-5.18.
 
@@ -595,7 +596,8 @@ class AssociativeMemoryRegressor(RegressorMixin, _AssociativeMemory):
     learned memories minimise half the squared error of where the descent ends.
 
     Attributes:
-        memories_ (K, d), targets_ (K, k) in standard units, beta_, and when learned loss_, n_iter_.
+        ``memories_`` (K, d), ``targets_`` (K, k) in standard units, ``beta_``, and when learned
+        ``loss_`` and ``n_iter_``.
 
     Source: MM 5.15-5.18.
 
