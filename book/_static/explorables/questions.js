@@ -245,7 +245,7 @@ export function mount(element, options = {}) {
     const px = (u) => left + ((u - low) / (high - low)) * (right - left);
     const py = (e) => bottom - 4 - (Math.min(1, (e - least) / range)) * (bottom - top - 8);
     const dot = now.ask === "none" ? [px(t), py(energy(here, now))] : [px(here[along]), py(at(here[along]))];
-    const title = { x: `energy along the line at ${clock(now.x)}, over the height (0 to 5 m)`, y: `energy along the line at ${metres(now.y)}, over the hour`, none: "energy, step by step" }[now.ask];
+    const title = { x: `energy at ${clock(now.x)}, over the height`, y: `energy at ${metres(now.y)}, over the hour`, none: "energy, step by step" }[now.ask];
     set(slice, { viewBox: `0 0 ${w + 26} 98`, style: "height:98px" });
     slice.replaceChildren(svg("text", { x: left, y: 14, class: "strong" }, title),
       svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }),
