@@ -195,10 +195,20 @@ def test_evaluate_passes_on_what_was_asked(here, capsys, monkeypatch):
 
     monkeypatch.setattr(evaluate, "evaluate_run", stub, raising=False)
     say(capsys, "train", "toy-smoke", *QUICK)
-    code, out, _ = say(capsys, "evaluate", "--features", "c10", "--n", "100", "--seed", "3")
+    words = ["evaluate", "--features", "c10", "--n", "100", "--seed", "3"]
+    code, out, _ = say(capsys, *words, "--json")
     assert code == 0 and json.loads(out) == {"fd-c10": 1.5}
+    assert say(capsys, *words)[1] == "runs/toy-smoke/evaluation.json\n"
     chosen = {"features": "c10", "n_samples": 100, "seed": 3}
-    assert asked == [(Path("runs/toy-smoke"), chosen)]
+    assert asked == [(Path("runs/toy-smoke"), chosen)] * 2
+
+
+def test_evaluate_the_toy(here, capsys):
+    pytest.importorskip("amtutor.evaluate.runs")
+    say(capsys, "train", "toy-smoke", *QUICK)
+    code, out, err = say(capsys, "evaluate", "--features", "c10", "--n", "20")
+    assert code == 0 and out == "runs/toy-smoke/evaluation.json\n" and "dead_fraction" in err
+    assert (here / out.strip()).is_file()
 
 
 @pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["evaluate"], ["figures"]])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -23,22 +26,19 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def together(words: list[str], cwd) -> subprocess.CompletedProcess:
-    """Run `amtutor ...` in two processes, as torchrun would start them."""
+def together(words: list[str], cwd, *, when=None) -> list[tuple[str, str]]:
+    """Run `amtutor ...` in two processes as torchrun would; `when` may signal them meanwhile."""
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     common |= {"WORLD_SIZE": str(PROCESSES), "LOCAL_WORLD_SIZE": str(PROCESSES)}
     common |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": cwd}
+    command = [sys.executable, "-m", "amtutor", *words]
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "amtutor", *words],
-            env={**common, "RANK": str(r), "LOCAL_RANK": str(r)},
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        subprocess.Popen(command, env={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, **pipes)
         for r in range(PROCESSES)
     ]
+    if when:
+        when(ranks)
     said = [rank.communicate(timeout=300) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0] * PROCESSES, said
     return said
@@ -77,3 +77,20 @@ def test_only_the_first_process_writes(runs):
     assert len(list((runs / "two" / "tensorboard").iterdir())) == 1
     assert len(ck.checkpoints(runs / "two" / "checkpoints")) >= 2
     assert weights(runs / "two", 24)
+
+
+def test_sigterm_finds_both_at_the_same_step(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+
+    def terminate(ranks):
+        deadline = time.monotonic() + 240
+        while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
+            assert ranks[0].poll() is None
+            time.sleep(0.05)
+        ranks[1].send_signal(signal.SIGTERM)  # one of them is enough
+
+    words = ["train", "toy-smoke", "--out", str(tmp_path), "--quiet", "--set", "log_every=1"]
+    (_, err), (_, silent) = together([*words, "steps=1000000"], tmp_path, when=terminate)
+    saved = re.search(r"a signal to another process: saved step (\d+) of 1000000", err)
+    assert saved and int(saved[1]) % 10 == 0 and "saved" not in silent
+    assert Run(tmp_path, device="cpu").load().step == int(saved[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amtutor import _check
 from amtutor.train import checkpoint as ck
 from amtutor.train import folder as fd
 from amtutor.train import optim
@@ -84,16 +86,19 @@ def _torch_as(config: Settings, world: World) -> Iterator[None]:
     """Set threads and determinism for this run; leave torch as it was found."""
     threads, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     fills = torch.utils.deterministic.fill_uninitialized_memory
-    random = torch.random.get_rng_state()
+    random, tunes = torch.random.get_rng_state(), torch.backends.cudnn.benchmark
     if config.threads:
         torch.set_num_threads(config.threads)
+    torch.backends.cudnn.benchmark = not config.deterministic
     if config.deterministic and world.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # slow, and changes nothing
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = tunes
         torch.use_deterministic_algorithms(was)
         torch.utils.deterministic.fill_uninitialized_memory = fills
         torch.random.set_rng_state(random)
@@ -114,7 +119,14 @@ class _Loss(nn.Module):
         """Return loss and metrics of the local batch, in float32."""
         with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.bf16):
             loss, metrics = self.task.loss(self.model, self.examples, draws)
-        return loss.float(), {k: torch.as_tensor(v).detach().float() for k, v in metrics.items()}
+        if loss.ndim:
+            raise ValueError(
+                f"loss: got a {_check.describe(loss)}, expected one number (the batch's mean)"
+            )
+        return loss.float(), {k: self._scalar(v) for k, v in metrics.items()}
+
+    def _scalar(self, value: Tensor | float) -> Tensor:
+        return torch.as_tensor(value, device=self.task.device).detach().float()
 
 
 class _Window:
@@ -239,7 +251,7 @@ class _Trainer:
     def _update(self) -> None:
         """One update of the model; its random numbers are those of its step."""
         c, step = self.config, self.step
-        torch.manual_seed(seed_of(c.seed, step, "torch", self.world.rank))  # dropout and the like
+        self._seed(seed_of(c.seed, step, "torch", self.world.rank))  # dropout and the like
         self.model.train()
         optim.set_rate(self.optimizer, optim.rate(c, step))
         draws = self.draws(step)
@@ -266,6 +278,12 @@ class _Trainer:
         self.progress.advance()
         if self.world.device.type == "cpu" and self.world.size == 1:
             self._check_finite()  # costs nothing there; elsewhere it waits for the log
+
+    def _seed(self, seed: int) -> None:
+        # Not torch.manual_seed: where CUDA is not started, it keeps a note of every call for good.
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _due(self, every: int) -> bool:
         return self.step == self.config.steps or (every > 0 and self.step % every == 0)

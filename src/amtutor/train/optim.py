@@ -60,6 +60,8 @@ def make_optimizer(config: Settings, task: Task, model: nn.Module) -> torch.opti
     """Build the optimiser over the task's groups."""
     groups = [{"lr_scale": 1.0, **group} for group in task.groups(model)]
     common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if task.device.type == "cuda":
+        common["fused"] = True  # one kernel a step
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, momentum=config.momentum, nesterov=nesterov, **common)
