@@ -15,12 +15,14 @@ import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from amtutor import _check
 from amtutor.data import files
 from amtutor.evaluate import c10
 
@@ -41,6 +43,12 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    @cached_property
+    def moments(self) -> dict[str, np.ndarray]:
+        """Mean and covariance in float64, by torch-fidelity."""
+        features = _check.finite("features", self.features.double())
+        return torch_fidelity("metric_fid").fid_features_to_statistics(features)
 
     def __getitem__(self, rows: slice | Tensor | np.ndarray) -> Features:
         """Take some of the rows; the hash is then that of the whole with a mark."""
