@@ -18,7 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import resources
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +37,7 @@ __all__ = [
     "expectation_maximisation",
     "learn",
     "load",
+    "load_digits",
     "log_likelihood",
     "log_partition",
     "log_partition_by_quadrature",
@@ -419,6 +422,18 @@ def expectation_maximisation(
     return memories, beta
 
 
+def load_digits() -> tuple[Tensor, Tensor]:
+    """Give the 1000 prototypes learned from digits, (1000, 784), and what they are, (1000,) int64.
+
+    Preset ``mnist-prototypes`` makes them (results/mnist-prototypes says how); they ship with the
+    package in float16, sorted by class and, within a class, by slant.
+    """
+    file = resources.files("amtutor") / "weights" / "mnist_prototypes.npz"
+    with file.open("rb") as stream, np.load(stream) as arrays:
+        memories = torch.from_numpy(arrays["memories"].astype(np.float32))
+        return memories, torch.from_numpy(arrays["labels"].astype(np.int64))
+
+
 # ---------------------------------------------------------------------------- checks
 
 
@@ -430,6 +445,7 @@ def _check_batch(x: Tensor, memories: Tensor, beta: float) -> None:
             f"memories: got a {_check.describe(memories)}, expected (K, D) or (runs, K, D)"
         )
     _check.last_dim("x", _check.floating("x", x), memories.shape[-1])
+    _check.same_kind("x", x, memories)
     if x.shape[:-2] != memories.shape[:-2] or x.ndim < 2:
         raise ValueError(
             f"x: got shape {tuple(x.shape)}, expected (*runs, B, D) with the runs of memories "

@@ -140,7 +140,8 @@ class Prototypes(Task):
         shaken = clean + 0.3 * torch.randn(clean.shape, generator=g).to(clean.device)
         back = DenseAM(memories, beta=beta).retrieve(shaken, steps=20).state
         likely = proto.log_likelihood(held, memories, beta=beta).mean()
-        gone = proto.dead(held, memories, beta=beta).float().mean()
+        crowd = data["points"] if "held" in data else held  # many points a memory
+        gone = proto.dead(crowd, memories, beta=beta).float().mean()
         return {
             "log_likelihood": float(likely),
             "dead_fraction": float(gone),
