@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -39,7 +40,10 @@ class Progress:
     def _tqdm(self):
         from tqdm import tqdm
 
-        return tqdm(total=self.steps, initial=self.first, unit="step", dynamic_ncols=True)
+        # A pseudo-terminal may say that it has no columns at all; tqdm would then show nothing.
+        known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        width = {"dynamic_ncols": True} if known else {"ncols": 100, "nrows": 20}
+        return tqdm(total=self.steps, initial=self.first, unit=" steps", **width)
 
     def pause(self, seconds: float) -> None:
         """Leave time out of the speed (spent on samples, evaluation, checkpoints)."""
