@@ -7,6 +7,7 @@ from amtutor.data.corrupt import add_noise, blur, flip_bits, mask, region, shift
 from amtutor.data.creatures import Sprites, sprites
 from amtutor.data.files import DataCorrupt, DataNotFound
 from amtutor.data.idx import digits, mnist, read_idx
+from amtutor.data.photos import photos
 from amtutor.data.shapes import datasaurus, dinosaur
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "flip_bits",
     "mask",
     "mnist",
+    "photos",
     "read_cifar10_batch",
     "read_idx",
     "region",

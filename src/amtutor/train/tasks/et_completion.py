@@ -1,0 +1,171 @@
+"""Learn to complete CIFAR-10 pictures of which half or three quarters of the patches are hidden."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amtutor import _check, data
+from amtutor.masked_images import PatchModel, _lowest, build, hide_patches, to_patches
+from amtutor.train import Draws, Settings, Task, register
+
+__all__ = ["Completion", "Config", "masks", "mean_errors", "patch_error"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """Settings of the model and of what is hidden from it.
+
+    ``core`` is "energy" (an Energy Transformer) or "transformer" (the plain one, for comparison).
+    """
+
+    core: str = "energy"
+    dim: int = 128
+    heads: int = 4
+    head_dim: int = 32  # energy
+    memories: int = 512  # energy
+    updates: int = 8  # energy: T, steps down in each block
+    step_size: float = 0.2  # energy: eta
+    beta: float | None = None  # energy; none: 1 / sqrt(head_dim)
+    exclude_self: bool = True  # energy: B != C
+    hidden: int = 512  # transformer: width of the two-layer network
+    depth: int = 1  # blocks
+    patch_size: int = 4
+    fractions: tuple[float, ...] = (0.5, 0.75)  # of the patches are hidden; each picture gets one
+    fast: bool = False  # energy: train by the hand-scheduled twin
+    held_out: int = 2000  # training pictures that are never learned from; settings are chosen there
+
+
+@register("et-completion")
+class Completion(Task):
+    """Mean squared error of hidden patches; flips; a fresh mask for every picture and step."""
+
+    Config = Config
+
+    def __init__(self, config: Config, device: torch.device | str = "cpu"):
+        super().__init__(config, device)
+        _check.choice("core", config.core, ("energy", "transformer"))
+        _check.count("held_out", config.held_out, least=1)
+        for fraction in config.fractions:
+            if not 0 < fraction < 1:
+                raise _check.fail("fractions", config.fractions, "numbers between 0 and 1")
+        self._data: dict[str, Tensor] | None = None
+
+    def data(self) -> dict[str, Tensor]:
+        """Return the pictures to learn from, and the last ``held_out`` ones apart."""
+        if self._data is None:
+            images = torch.from_numpy(data.cifar10("train")[0]).to(self.device)
+            kept = len(images) - self.config.held_out
+            self._data = {"images": images[:kept], "held_out": images[kept:]}
+        return self._data
+
+    def build(self) -> PatchModel:
+        """Return a new model."""
+        model = build(self.config.to_dict()).to(self.device)
+        if self.config.core == "energy":
+            model.fast = self.config.fast
+        return model
+
+    def loss(
+        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean squared error on hidden patches, in units of the pixels' variance."""
+        rows = draws.rows(len(data["images"]))
+        images = data["images"][rows]
+        images = torch.where(draws.uniform("flip", (1, 1, 1)) < 0.5, images, images.flip(-1))
+        images = images.float() / 255
+        n = (images.shape[-1] // self.config.patch_size) ** 2
+        fractions = torch.tensor(self.config.fractions, device=images.device)
+        chosen = fractions[draws.integers("fraction", 0, len(fractions))]
+        hidden = _lowest(draws.uniform("hidden", (n,)), (chosen * n).long())
+        error = patch_error(model(images, hidden), images, self.config.patch_size)
+        mse = (error * hidden).sum() / hidden.sum()
+        return mse / 0.063, {"mse": mse.detach()}
+
+    def after_step(self, model: nn.Module, data: dict, step: int, draws: Draws) -> None:
+        """Keep the layer norms' gamma positive: the energy falls only as long as it is."""
+        for block in getattr(model, "blocks", []):
+            if hasattr(block, "attention"):
+                block.norm.gamma.clamp_(min=1e-3)
+
+    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+        """Return the error on the pictures kept apart, by share of hidden patches."""
+        return {
+            f"mse_{round(100 * f)}": float(mean_errors(model, data["held_out"], f).mean())
+            for f in (0.5, 0.75)
+        }
+
+    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+        """Return pictures kept apart, four tiles each: masked, completed, true, what is off."""
+        true = self.data()["held_out"][: -(-n // 4)].float() / 255
+        hidden = masks(len(true), model.n_patches, 0.5, seed=seed).to(true.device)
+        masked = model.fill(true, hidden, torch.full_like(to_patches(true, model.patch_size), 0.5))
+        guess = model.complete(true, hidden)
+        rows = torch.stack([masked, guess, true, (guess - true).abs()], 1).flatten(0, 1)
+        return (255 * rows[:n]).round().byte()
+
+    def finish(self, model: nn.Module, folder: str | Path) -> None:
+        """Write the weights, float16, and their card, as they ship in the package."""
+        from safetensors.torch import save_file
+
+        name = {"energy": "et_completion", "transformer": "transformer_completion"}
+        path = Path(folder) / f"{name[self.config.core]}.safetensors"
+        state = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+        save_file(state, path)
+        model.load_state_dict({k: v.float() for k, v in state.items()})  # what ships is measured
+        path.with_suffix(".json").write_text(json.dumps(self.card(model, path), indent=1) + "\n")
+
+    def card(self, model: nn.Module, path: Path) -> dict[str, Any]:
+        """Return what one must know about the weights in ``path``."""
+        images = self.data()["images"].cpu().numpy()
+        return {
+            "what": "masked CIFAR-10 pictures completed by an Energy Transformer, float16"
+            if self.config.core == "energy"
+            else "masked CIFAR-10 pictures completed by a plain Transformer, float16",
+            "config": self.config.to_dict(),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "data": "CIFAR-10, training split without its last "
+            f"{self.config.held_out} pictures; no test picture was seen",
+            "data_sha256": hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
+            "metrics": {
+                f"held_out_{k}": round(v, 6)
+                for k, v in self.evaluate(model.eval(), self.data()).items()
+            },
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "licence": "MIT",
+        }
+
+
+def masks(n_images: int, n_patches: int, fraction: float, *, seed: int = 1) -> Tensor:
+    """Return the masks that everything is measured with: the same for every method."""
+    generator = torch.Generator().manual_seed(seed)
+    return hide_patches(n_images, n_patches, fraction, generator=generator)
+
+
+def patch_error(guessed: Tensor, images: Tensor, patch_size: int) -> Tensor:
+    """Return the mean squared error of each patch, (B, N)."""
+    return (guessed - to_patches(images, patch_size)).square().mean(-1)
+
+
+@torch.no_grad()
+def mean_errors(
+    model: PatchModel, images: Tensor, fraction: float, *, batch_size: int = 250
+) -> Tensor:
+    """Return the mean squared error on hidden pixels for each picture of uint8 ``images``, (n,).
+
+    Guesses are cut to [0, 1], as `PatchModel.complete` does.
+    """
+    hidden = masks(len(images), model.n_patches, fraction).to(images.device)
+    errors = []
+    for x, h in zip(images.split(batch_size), hidden.split(batch_size), strict=True):
+        x = x.float() / 255
+        error = patch_error(model(x, h).clamp(0, 1), x, model.patch_size)
+        errors.append((error * h).sum(1) / h.sum(1))
+    return torch.cat(errors)
