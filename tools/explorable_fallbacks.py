@@ -24,8 +24,11 @@ MOMENTS = {
     "capacity": {"k": 20},
     "average": {"beta": 8},
     "tinybrain": {"beta": 0.6},
+    "dinosaur": {"noise": 0.2},
     "tower": {"digit": 3, "told": 2},
+    "lottery": {"sigma": 1.5},
     "questions": {"ask": "y", "x": 10.5, "y": 3},
+    "tokens": {"m": 1.5},
 }
 # A light page in the colours of the book.
 PAGE = """
