@@ -74,9 +74,10 @@ class Toy(Task):
         return {"dead_fraction": dead, "distance": float(gaps.min(1).values.mean())}
 
     def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
-        """Start anywhere, go downhill: (n, 1, 24, 24) uint8."""
+        """Start anywhere, far out, and go downhill: (n, 1, 24, 24) uint8."""
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        x = torch.rand(n, 24 * 24, generator=generator, device=self.device)
+        # Near the middle everything falls to the one memory that is most like the mean.
+        x = 3 * torch.randn(n, 24 * 24, generator=generator, device=self.device)
         for _ in range(5):
             x = x - lse_gradient(x, model.memories.detach(), beta=self.config.beta)
         return (255 * x.clamp(0, 1)).round().to(torch.uint8).reshape(n, *SHAPE)
