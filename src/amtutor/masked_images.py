@@ -41,7 +41,7 @@ MEAN, STD = 0.473, 0.251  # of all CIFAR-10 training pixels; tokens see (pixel -
 
 
 def to_patches(images: Tensor, patch_size: int) -> Tensor:
-    """Cut pictures (*batch, C, H, W) into patches (*batch, N, C * p * p), row by row.
+    r"""Cut pictures (\*batch, C, H, W) into patches (\*batch, N, C * p * p), row by row.
 
     >>> to_patches(torch.arange(16.0).reshape(1, 4, 4), 2)[1]
     tensor([2., 3., 6., 7.])
@@ -57,7 +57,7 @@ def to_patches(images: Tensor, patch_size: int) -> Tensor:
 
 
 def to_pictures(patches: Tensor, patch_size: int, *, channels: int = 3) -> Tensor:
-    """Put patches (*batch, N, C * p * p) of square pictures together again, (*batch, C, H, W)."""
+    r"""Put patches (\*batch, N, C * p * p) of square pictures together, (\*batch, C, H, W)."""
     p, side = _check.count("patch_size", patch_size), math.isqrt(patches.shape[-2])
     if side**2 != patches.shape[-2] or patches.shape[-1] != channels * p * p:
         raise ValueError(
@@ -95,10 +95,10 @@ def _lowest(scores: Tensor, count: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Walk:
-    """What happened on the way down, T + 1 moments from the start to the last step.
+    r"""What happened on the way down, T + 1 moments from the start to the last step.
 
-    Attributes: ``tokens`` (T+1, *batch, N, D), ``energies`` (T+1, *batch), of the normalised
-    tokens, and ``images`` (T+1, *batch, C, H, W): what the tokens of each moment decode to where
+    Attributes: ``tokens`` (T+1, \*batch, N, D), ``energies`` (T+1, \*batch), of the normalised
+    tokens, and ``images`` (T+1, \*batch, C, H, W): what the tokens of each moment decode to where
     patches are hidden, the given picture elsewhere.
     """
 
@@ -141,7 +141,7 @@ class PatchModel(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(dim))
 
     def move(self, tokens: Tensor) -> Tensor:
-        """Let the tokens find out about each other, (*batch, N, D) -> (*batch, N, D)."""
+        r"""Let the tokens find out about each other, (\*batch, N, D) -> (\*batch, N, D)."""
         raise NotImplementedError(f"{type(self).__name__} must define move(tokens)")
 
     def normalised(self, tokens: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class PatchModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define normalised(tokens)")
 
     def embed(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Make the first tokens, (*batch, N, D), from pictures in [0, 1] and what is hidden."""
+        r"""Make the first tokens, (\*batch, N, D), from pictures in [0, 1] and what is hidden."""
         _check.floating("images", images)
         patches = to_patches((images - MEAN) / STD, self.patch_size)
         hidden = self._hidden(patches, hidden)
@@ -158,15 +158,15 @@ class PatchModel(nn.Module):
         return torch.where(hidden, self.mask_token, seen) + self.position
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """Read patches off tokens: (*batch, N, D) -> (*batch, N, C * p * p), about 0 to 1."""
+        r"""Read patches off tokens: (\*batch, N, D) -> (\*batch, N, C * p * p), about 0 to 1."""
         return self.decoder(self.normalised(tokens)).to(self.position.dtype) * STD + MEAN
 
     def forward(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Guess all patches, (*batch, N, C * p * p), from those that are not hidden."""
+        r"""Guess all patches, (\*batch, N, C * p * p), from those that are not hidden."""
         return self.decode(self.move(self.embed(images, hidden)))
 
     def complete(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Fill the hidden patches of pictures (*batch, C, H, W) in [0, 1]; the others stay."""
+        r"""Fill the hidden patches of pictures (\*batch, C, H, W) in [0, 1]; the others stay."""
         return self.fill(images, hidden, self.forward(images, hidden))
 
     def fill(self, images: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class PatchModel(nn.Module):
         return to_pictures(filled, self.patch_size, channels=self.channels)
 
     def _hidden(self, patches: Tensor, hidden: Tensor) -> Tensor:
-        """Check the mask; return it as (*batch, N, 1)."""
+        r"""Check the mask; return it as (\*batch, N, 1)."""
         n, width = self.position.shape[0], self.encoder.in_features
         if patches.shape[-2:] != (n, width):
             raise ValueError(
@@ -326,7 +326,7 @@ class StandardBlock(nn.Module):
         self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return tokens (*batch, N, D) after one block."""
+        r"""Return tokens (\*batch, N, D) after one block."""
         qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
         q, k, v = (part.transpose(-2, -3) for part in qkv.unbind(-3))  # (*batch, H, N, Y)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)

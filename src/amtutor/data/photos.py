@@ -8,7 +8,7 @@ SIZE, SHRINK = 32, 4
 
 
 def photos() -> np.ndarray:
-    """Return 30 pictures, uint8 (30, 3, 32, 32): a temple and a flower, shrunk four times, in tiles.
+    """Return 30 pictures, uint8 (30, 3, 32, 32): a temple and a flower, shrunk and cut into tiles.
 
     They stand in where CIFAR-10 cannot be had. The photographs are scikit-learn's ``china.jpg`` and
     ``flower.jpg`` (CC BY).
