@@ -199,6 +199,14 @@ def test_pictures_come_back_in_their_shape(patch, multipliers):
     assert torch.equal(latent.to_pictures(latent.to_pixels(images)), images)
 
 
+def test_it_works_in_double_precision_and_without_gradient():
+    model = system().double()
+    x = torch.rand(3, 3, 32, 32, generator=generator(), dtype=DOUBLE)
+    with torch.inference_mode():
+        energy, error = model(x, beta=0.5)
+    assert energy.dtype == error.dtype == DOUBLE and energy.shape == error.shape == (3,)
+
+
 def test_one_picture_does_not_see_the_others():
     model, x = system(), torch.rand(4, 3, 32, 32, generator=generator())
     torch.testing.assert_close(model.encode(x)[1:2], model.encode(x[1:2]), rtol=1e-4, atol=1e-5)

@@ -196,8 +196,13 @@ def coupled_loss(
         ``(energy, reconstruction)``, each (B,); their sum is the loss.
     """
     code = z.detach() if stop_gradient else z
-    error = (decoded.float() - x.float()).square().flatten(1).mean(1)
-    return energy(code.float(), memories, beta=beta), error
+    error = (_full(decoded) - x).square().flatten(1).mean(1)
+    return energy(_full(code), memories, beta=beta), error
+
+
+def _full(x: Tensor) -> Tensor:
+    """Bring what autocast left in half precision to float32."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 # ---------------------------------------------------------------------------- sampling
@@ -400,9 +405,9 @@ class Encoder(nn.Module):
         self.out = nn.Linear(channels[-1] * sizes[-1] ** 2, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return codes of length sqrt(d), float32."""
+        """Return codes of length sqrt(d), in float32 at least."""
         h = self.levels(self.stem(F.pixel_unshuffle(x, self.patch)))
-        return rms_norm(self.out(F.silu(self.norm(h)).flatten(1)).float())
+        return rms_norm(_full(self.out(F.silu(self.norm(h)).flatten(1))))
 
 
 class Decoder(nn.Module):
