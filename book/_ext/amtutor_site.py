@@ -3,6 +3,7 @@
 - Style sheets, typefaces and MathJax come from the site itself (tools/vendor.py fetches them).
 - A chapter whose executed twin lies beside it is shown from the twin.
 - `{explorable} NAME` writes the figure book/_static/explorables/NAME.js into the page.
+- A chapter's number is the one in its file name, also while chapters before it are missing.
 - `{ledger}` turns book/ledger.yml into tables.
 """
 
@@ -17,8 +18,10 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.osutil import relative_uri
+from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
 BOOK = Path(__file__).resolve().parent.parent
 EXPLORABLES = BOOK / "_static" / "explorables"
@@ -235,6 +238,32 @@ def keep_together(doctree: nodes.document) -> None:
         together += [formula, nodes.Text(mark[0])]
 
 
+# ------------------------------------------------------------------------------------- numbers
+
+
+def number_by_file(app: Sphinx) -> None:
+    """Let book/NN_slug be chapter NN: sections, figures and the side bar follow."""
+    if hasattr(TocTreeCollectorWithStyles.assign_section_numbers, "by_file"):
+        return
+    in_turn = TocTreeCollectorWithStyles.assign_section_numbers
+
+    def assign(self, env: BuildEnvironment) -> list[str]:
+        rewrite = in_turn(self, env)
+        for name, numbers in env.toc_secnumbers.items():
+            if not (found := re.match(r"book/(\d\d)_", name)):
+                continue
+            chapter = int(found[1])
+            for anchor, number in numbers.items():
+                numbers[anchor] = number and (chapter, *number[1:])
+            for place in [env.titles[name], *env.tocs[name].findall(nodes.reference)]:
+                if place.get("secnumber"):
+                    place["secnumber"] = [chapter, *place["secnumber"][1:]]
+        return rewrite
+
+    assign.by_file = True
+    TocTreeCollectorWithStyles.assign_section_numbers = assign
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("explorable", Explorable)
     app.add_directive("ledger", Ledger)
@@ -245,6 +274,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         text=(skip, None),
     )
     app.connect("config-inited", configure)
+    app.connect("builder-inited", number_by_file)
     app.connect("doctree-read", tidy_document)
     app.connect("html-page-context", tidy_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -75,3 +75,13 @@ def test_every_chapter_has_a_colab_button(html, path):
     if (ROOT / path).with_suffix(".ipynb").exists():
         wanted = COLAB + path.removesuffix(".html") + ".ipynb"
         assert wanted in links(html / path)
+
+
+def test_a_chapter_has_the_number_of_its_file(html):
+    for path in html.glob("book/[0-9][0-9]_*.html"):
+        number = int(path.stem[:2])
+        if number:
+            heading = soup(path).select_one("h1 .section-number")
+            assert heading and heading.text.strip() == f"{number}.", path.stem
+            figures = [e.text for e in soup(path).select("figcaption .caption-number")]
+            assert figures and all(f.split()[1].startswith(f"{number}.") for f in figures)
