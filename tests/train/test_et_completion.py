@@ -141,3 +141,13 @@ def test_learning_lowers_the_error_and_exports_what_it_measured(photos, tmp_path
     grid = t.sample(model, 9, seed=0)
     assert grid.shape == (9, 3, 32, 32) and grid.dtype == torch.uint8
     assert torch.equal(grid[2], parts["held_out"][0])
+
+
+def test_figures_are_drawn_for_what_has_an_energy(photos, tmp_path):
+    t = task()
+    model = t.build().requires_grad_(False)
+    paths = t.figures(model, t.data(), tmp_path / "figures", run=None)
+    assert len(paths) == 2 and all(path.stat().st_size > 5_000 for path in paths)
+    plain = task("core=transformer", "hidden=8")
+    with pytest.raises(NotImplementedError, match="no energy"):
+        plain.figures(plain.build(), plain.data(), tmp_path, run=None)

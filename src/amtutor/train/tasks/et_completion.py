@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from amtutor import _check, data
 from amtutor.masked_images import PatchModel, _lowest, build, hide_patches, to_patches
 from amtutor.train import Draws, Settings, Task, register
+
+if TYPE_CHECKING:
+    from amtutor.train.run import Run
 
 __all__ = ["Completion", "Config", "masks", "mean_errors", "patch_error"]
 
@@ -111,14 +114,35 @@ class Completion(Task):
         rows = torch.stack([masked, guess, true, (guess - true).abs()], 1).flatten(0, 1)
         return (255 * rows[:n]).round().byte()
 
+    def figures(
+        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, run: Run
+    ) -> list[Path]:
+        """MM Fig 3.3, right: pictures kept apart going downhill, and their energy."""
+        from amtutor import show
+
+        if self.config.core != "energy":
+            raise NotImplementedError("a plain Transformer has no energy to draw")
+        true = data["held_out"][:8].float() / 255
+        walk = model.walk(true, masks(len(true), model.n_patches, 0.5).to(true.device))
+        show.use_style()
+        rows = torch.cat([walk.images, true[None]]).cpu()
+        titles = [f"step {t}" for t in range(len(walk.images))] + ["the truth"]
+        grid = show.image_grid(rows, shape=tuple(true.shape[1:]), row_titles=titles)
+        trace = show.energy_trace(walk.energies.cpu()).figure
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / "fig3_3.png", folder / "fig3_3_energy.png"]
+        for path, figure in zip(paths, (grid, trace), strict=True):
+            figure.savefig(path)
+        return paths
+
     def finish(self, model: nn.Module, folder: str | Path) -> None:
         """Write the weights, float16, and their card, as they ship in the package."""
-        from safetensors.torch import save_file
+        from amtutor.train.extras import need
 
         name = {"energy": "et_completion", "transformer": "transformer_completion"}
         path = Path(folder) / f"{name[self.config.core]}.safetensors"
         state = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
-        save_file(state, path)
+        need("safetensors.torch").save_file(state, path)
         model.load_state_dict({k: v.float() for k, v in state.items()})  # what ships is measured
         path.with_suffix(".json").write_text(json.dumps(self.card(model, path), indent=1) + "\n")
 
