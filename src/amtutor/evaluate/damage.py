@@ -109,7 +109,8 @@ def measure(
     """Measure the distance from ``train`` of ``count`` held-out pictures, more and more damaged.
 
     Returns for each damage its strengths and distances, "whole" the distance of the same pictures
-    untouched, and "rises" whether every distance is above the one before, from "whole" on.
+    untouched, "rises" whether every distance is above the one before, from "whole" on, and
+    "rank_correlation", Spearman's between strength and distance (1: it rises).
     ``known`` may be the features of all ``images``, where they are at hand.
     """
     images = pictures("images", images)
@@ -125,11 +126,14 @@ def measure(
             else:
                 some = extract(DAMAGES[kind](whole, value))
             distances.append(frechet(some, train))
-        rises = bool(np.all(np.diff([start, *distances]) > 0))
+        steps = [start, *distances]
+        ranks = np.argsort(np.argsort(steps))  # strengths come in the order of their damage
+        rises = bool(np.all(np.diff(steps) > 0))
         result["damages"][kind] = {
             "strengths": list(values),
             extract.names["fid"]: distances,
             "rises": rises,
+            "rank_correlation": float(np.corrcoef(ranks, np.arange(len(steps)))[0, 1]),
         }
     return result
 
