@@ -43,7 +43,8 @@ class Progress:
         # A pseudo-terminal may say that it has no columns at all; tqdm would then show nothing.
         known = os.get_terminal_size(sys.stderr.fileno()).columns > 0
         width = {"dynamic_ncols": True} if known else {"ncols": 100, "nrows": 20}
-        return tqdm(total=self.steps, initial=self.first, unit=" steps", **width)
+        # `--quiet` is how a training is told to be silent; TQDM_DISABLE is for libraries' bars.
+        return tqdm(total=self.steps, initial=self.first, unit=" steps", disable=False, **width)
 
     def pause(self, seconds: float) -> None:
         """Leave time out of the speed (spent on samples, evaluation, checkpoints)."""
