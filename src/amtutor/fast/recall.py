@@ -43,12 +43,20 @@ class FastSweep:
         made = visits.new_zeros(len(visits), 1)
         rests = visits.new_zeros(len(visits), dtype=torch.bool)
         rows = max(1, PIECE // self.memory.n_patterns)
-        if self._strides:
-            self._strides.run(state, visits, made, rests, piece=rows)
-        weights = self._weights_of(rule)
-        for rest in (made[:, 0] < visits.shape[1]).nonzero()[:, 0].split(rows):
+        weights, rest = self._weights_of(rule), torch.arange(len(state), device=state.device)
+        for flips in (0, 1, 2, 4) if self._strides else ():
+            # after a flip or two, a row that was in doubt may be clear enough for strides
+            some = [x.index_select(0, rest) for x in (state, visits, made, rests)]
+            for part in zip(*(x.split(rows) for x in some[:3]), strict=True) if flips else ():
+                _Walk(self.memory, weights, rule).take(flips, *part)
+            self._strides.run(*some, piece=rows)
+            state[rest], made[rest], rests[rest] = some[0], some[2], some[3]
+            rest = rest[some[2][:, 0] < visits.shape[1]]
+            if not len(rest):
+                return rests
+        for some in rest.split(rows):
             walk = _Walk(self.memory, weights, rule)
-            state[rest] = walk.run(state[rest], visits[rest], made[rest])
+            state[some] = walk.run(state[some], visits[some], made[some])
         return rests
 
     def calm(self, state: Tensor, rule: str) -> Tensor:
@@ -88,6 +96,24 @@ class _Walk:
 
     def run(self, state: Tensor, visits: Tensor, made: Tensor) -> Tensor:
         """Make the visits of all queries of this piece that are not ``made`` yet (Q, 1)."""
+        self._start(state, visits, made)
+        while len(self.rows):
+            self._round()
+            self._retire()
+        return self.final[:, : self.dim].to(state.dtype)
+
+    def take(self, flips: int, state: Tensor, visits: Tensor, made: Tensor) -> None:
+        """Go on in place until every row has made ``flips`` flips more, one by one, or is done."""
+        self._start(state, visits, made)
+        for _ in range(flips):
+            self._to_next_flip(None, *self.weights(self.h, self.space))
+            self.pos.clamp_max_(self.end)
+            if bool((self.pos == self.end).all()):
+                break
+        state.copy_(self.state[:, : self.dim])
+        made.copy_(self.pos)
+
+    def _start(self, state: Tensor, visits: Tensor, made: Tensor) -> None:
         queries, self.end = visits.shape
         self.reach = min(self.dim, self.end)
         # a dummy bit, number D, is always held: it fills the orders up beyond their end
@@ -101,10 +127,6 @@ class _Walk:
         self.space = self.weights.space(queries)
         self.change = torch.empty_like(self.h)
         self.final = self.state.clone()
-        while len(self.rows):
-            self._round()
-            self._retire()
-        return self.final[:, : self.dim].to(state.dtype)
 
     def _round(self) -> None:
         """Take every query to its next flip, or as far as its certificate reaches."""
