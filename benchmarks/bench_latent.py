@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from amtutor.data import DataNotFound
 from amtutor.generative import latent
 from amtutor.train import Run, find_task, fit, load_preset
 from amtutor.train.run import build_model
@@ -81,7 +82,11 @@ def main() -> None:
     extra = ["threads=2"] if device.type == "cpu" else []
     config = load_preset(plan["preset"], [*QUIET, *extra]).config
     task = find_task(config.task)(config, device)
-    images = task.data()["images"]
+    try:
+        images = task.data()["images"]
+    except DataNotFound as missing:
+        print(f"SKIPPED: {missing}")
+        return
     steps, warm = plan["steps"], plan["warm"]
     rates: dict[str, list[float]] = {"plain loop": [], "trainer": []}
     with tempfile.TemporaryDirectory() as folder:
