@@ -89,6 +89,20 @@ def test_attention_energy_is_its_formula_term_by_term(exclude_self, name):
     assert_close(attention.energy(g, mask).detach(), want, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", ["none", "causal", "each"])
+def test_a_tokens_share_is_what_it_asks_for_and_what_it_remembers(activation, name):
+    block, mask, g = make(activation=activation), masks()[name], draw(B, N, D)
+    shares = block.token_energies(g, mask).detach()
+    assert shares.shape == (B, N)
+    assert_close(shares.sum(-1), block.energy(g, mask).detach(), rtol=1e-12, atol=0)
+    for c in range(N):  # forbid everybody but c to ask: what is left is c's share
+        only = torch.zeros(B, N, N, dtype=torch.bool)
+        only[:, c] = True if mask is None else mask.expand(B, N, N)[:, c]
+        alone = block.attention.energy(g, only) + block.hopfield.energy(g[:, c : c + 1])
+        assert_close(shares[:, c], alone.detach(), rtol=1e-12, atol=1e-12)
+
+
 def test_beta_is_one_over_the_root_of_the_head_dimension_unless_given():
     assert EnergyAttention(D, 2, 16).beta == 0.25
     assert EnergyAttention(D, 2, 16, beta=3.0).beta == 3.0

@@ -121,12 +121,16 @@ class EnergyAttention(Synapse):
 
     def energy(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Energy of (\*batch, N, D), one value per sample (MM 3.15)."""
+        return self.token_energies(g, mask).sum(-1)
+
+    def token_energies(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Each token's terms of `energy`, those in which it is the query: (\*batch, N)."""
         q, k = self._queries_and_keys(g)
         scores, lonely = self._scores(q, k, mask)
         best = torch.logsumexp(scores, -1)  # (*batch, H, C)
         if lonely is not None:
             best = best.masked_fill(lonely, 0.0)
-        return -best.sum((-2, -1)) / self.beta
+        return -best.sum(-2) / self.beta
 
     def gradient(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Gradient of `energy`, in closed form: (\*batch, N, D) -> (\*batch, N, D)."""
@@ -238,7 +242,11 @@ class HopfieldNetwork(Synapse):
 
     def energy(self, g: Tensor) -> Tensor:
         r"""Energy of (\*batch, N, D), one value per sample (MM 3.17)."""
-        return -self.lagrangian(self.overlaps(g), event_dims=2)
+        return self.token_energies(g).sum(-1)
+
+    def token_energies(self, g: Tensor) -> Tensor:
+        r"""Energy of each token by itself, (\*batch, N)."""
+        return -self.lagrangian(self.overlaps(g))
 
     def gradient(self, g: Tensor) -> Tensor:
         r"""Gradient of `energy`, in closed form: (\*batch, N, D) -> (\*batch, N, D)."""
@@ -316,6 +324,13 @@ class EnergyTransformerBlock(nn.Module):
     def energy(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Energy of normalised tokens, :math:`E^{ATT} + E^{HN}`: (\*batch, N, D) -> (\*batch)."""
         return self.attention.energy(g, mask) + self.hopfield.energy(g)
+
+    def token_energies(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Each token's share of `energy`, (\*batch, N); they sum to it.
+
+        A pair of tokens belongs to the one that asks, so a share may rise while the sum falls.
+        """
+        return self.attention.token_energies(g, mask) + self.hopfield.token_energies(g)
 
     def gradient(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Gradient of `energy` with respect to g, in closed form, (\*batch, N, D)."""
