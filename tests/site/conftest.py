@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from explorable_stage import FOLDER, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
@@ -58,6 +59,40 @@ def chromium():
         skip_or_fail(f"no browser starts here ({line})")
     yield browser
     start.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def base():
+    """The explorables, served on loopback."""
+    with shoot.serve(FOLDER) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def module(chromium, base, request):
+    """A page of which `window.T` is the explorable that the test file names."""
+    page = chromium.new_page()
+    page.goto(f"{base}/common.js")  # any address of this server will do
+    page.evaluate(
+        "async (n) => { window.T = await import(`./${n}.js`); }", request.module.EXPLORABLE
+    )
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def stage(chromium, base):
+    """Open an explorable on an empty page; nothing may have gone wrong there in the end."""
+    made = []
+
+    def open_stage(name: str, address: str = "", **context) -> Stage:
+        made.append(Stage(chromium, base, **context))
+        return made[-1].mount(name, address)
+
+    yield open_stage
+    for one in made:
+        assert not one.wrong
+        one.context.close()
 
 
 class Visit:

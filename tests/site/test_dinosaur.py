@@ -5,23 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-import shoot
 from amtutor import data
 from amtutor.generative import prototypes as proto
-from conftest import ROOT
 
-FOLDER = ROOT / "book" / "_static" / "explorables"
-
-
-@pytest.fixture(scope="module")
-def module(chromium):
-    """A page of which `window.T` is the module."""
-    with shoot.serve(FOLDER) as base:
-        page = chromium.new_page()
-        page.goto(f"{base}/common.js")  # any address of this server will do
-        page.evaluate("async () => { window.T = await import('./dinosaur.js'); }")
-        yield page
-        page.close()
+EXPLORABLE = "dinosaur"
 
 
 def pairs(flat):

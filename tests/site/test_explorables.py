@@ -22,13 +22,6 @@ import amtutor_site  # noqa: E402
 
 import explorable_fallbacks  # noqa: E402
 import explorable_sprites  # noqa: E402
-import shoot  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def base():
-    with shoot.serve(FOLDER) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from explorable_stage import FOLDER, NAMES, ROOT, Stage
+from explorable_stage import NAMES
 
 from amtutor.show.style import THEMES
-
-sys.path.insert(0, str(ROOT / "tools"))
-
-import shoot
-
-
-@pytest.fixture(scope="module")
-def base():
-    with shoot.serve(FOLDER) as address:
-        yield address
-
-
-@pytest.fixture
-def stage(chromium, base):
-    made = []
-
-    def open_stage(name: str, address: str = "", **context) -> Stage:
-        made.append(Stage(chromium, base, **context))
-        return made[-1].mount(name, address)
-
-    yield open_stage
-    for one in made:
-        assert not one.wrong
-        one.context.close()
-
 
 # ---------------------------------------------------------------------------------------- the hands
 

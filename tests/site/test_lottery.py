@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from explorable_stage import Stage
 
-import shoot
 from amtutor.generative import latent
-from conftest import ROOT
 
-FOLDER = ROOT / "book" / "_static" / "explorables"
+EXPLORABLE = "lottery"
 DOUBLE = torch.float64
-
-
-@pytest.fixture(scope="module")
-def module(chromium):
-    """A page of which `window.T` is the module."""
-    with shoot.serve(FOLDER) as base:
-        page = chromium.new_page()
-        page.goto(f"{base}/common.js")  # any address of this server will do
-        page.evaluate("async () => { window.T = await import('./lottery.js'); }")
-        yield page
-        page.close()
 
 
 def given(seed):
@@ -61,17 +47,15 @@ def test_foreign_settings_are_ignored(module):
     assert found == module.evaluate("T.settingsFrom({})")
 
 
-def test_hands_move_it_and_the_address_keeps_it(chromium):
-    with shoot.serve(FOLDER) as base:
-        stage = Stage(chromium, base).mount("lottery").rest()
-        before = stage.picture()
-        stage.page.locator('[aria-label^="Memory F"]').press("ArrowRight")
-        assert stage.settings()["m"][5] == [0.1, 0.05] and stage.picture() != before
-        stage.page.locator('input[data-name="sigma"]').press("End")
-        assert stage.settings()["sigma"] == 10
-        stage.page.wait_for_timeout(250)
-        assert "#lottery?sigma=10" in stage.page.url
-        stage.page.locator('[data-answer="less"]').click()
-        assert "Yes, less often" in stage.page.locator(".amx-ask").inner_text()
-        assert not stage.wrong
-        stage.context.close()
+def test_hands_move_it_and_the_address_keeps_it(stage):
+    shown = stage("lottery").rest()
+    before = shown.picture()
+    shown.page.locator('[aria-label^="Memory F"]').press("ArrowRight")
+    assert shown.settings()["m"][5] == [0.1, 0.05] and shown.picture() != before
+    shown.page.locator('input[data-name="sigma"]').press("End")
+    assert shown.settings()["sigma"] == 10
+    shown.page.wait_for_timeout(250)
+    assert "#lottery?sigma=10" in shown.page.url
+    shown.page.locator('[data-answer="less"]').click()
+    assert "Yes, less often" in shown.page.locator(".amx-ask").inner_text()
+    assert not shown.wrong

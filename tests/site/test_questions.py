@@ -6,26 +6,13 @@ import math
 
 import pytest
 import torch
-from explorable_stage import Stage
+from explorable_stage import FOLDER
 
-import shoot
 from amtutor.descent import distinct
 from amtutor.prediction import infer, mixed_energy, nadaraya_watson
-from conftest import ROOT
 
-FOLDER = ROOT / "book" / "_static" / "explorables"
+EXPLORABLE = "questions"
 DOUBLE = torch.float64
-
-
-@pytest.fixture(scope="module")
-def module(chromium):
-    """A page of which `window.T` is the module."""
-    with shoot.serve(FOLDER) as base:
-        page = chromium.new_page()
-        page.goto(f"{base}/common.js")  # any address of this server will do
-        page.evaluate("async () => { window.T = await import('./questions.js'); }")
-        yield page
-        page.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,28 +86,25 @@ def test_settings_from_nonsense(module):
     assert found == module.evaluate("T.settingsFrom({})")
 
 
-def test_hands(chromium):
+def test_hands(stage):
     """Keys move the start, the choice changes the question, the address keeps both."""
-    with shoot.serve(FOLDER) as base:
-        stage = Stage(chromium, base)
-        stage.mount("questions", "#questions?ask=y&x=10.5&y=3").rest()
-        assert stage.settings()["ask"] == "y" and "One of 4 valleys" in stage.said()
-        grip = stage.page.locator(".grip")
-        grip.focus()
-        for _ in range(14):
-            grip.press("ArrowRight")
-        grip.press("Enter")
-        assert stage.settings()["x"] == pytest.approx(17.5)
-        assert "at 16:" in stage.said()
-        stage.page.locator("input[value=none]").check(force=True)
-        assert "Did you mean" in stage.said()
-        stage.page.wait_for_timeout(250)
-        assert "ask=none" in stage.page.url and not stage.wrong
-        stage.page.get_by_role("button", name="Some hour at low water").click()
-        assert "vermilion cross" in stage.page.locator(".amx-ask .amx-on").inner_text()
-        stage.page.get_by_role("button", name="Reset").click()
-        assert stage.settings()["ask"] == "x"
-        stage.context.close()
+    shown = stage("questions", "#questions?ask=y&x=10.5&y=3").rest()
+    assert shown.settings()["ask"] == "y" and "One of 4 valleys" in shown.said()
+    grip = shown.page.locator(".grip")
+    grip.focus()
+    for _ in range(14):
+        grip.press("ArrowRight")
+    grip.press("Enter")
+    assert shown.settings()["x"] == pytest.approx(17.5)
+    assert "at 16:" in shown.said()
+    shown.page.locator("input[value=none]").check(force=True)
+    assert "Did you mean" in shown.said()
+    shown.page.wait_for_timeout(250)
+    assert "ask=none" in shown.page.url and not shown.wrong
+    shown.page.get_by_role("button", name="Some hour at low water").click()
+    assert "vermilion cross" in shown.page.locator(".amx-ask .amx-on").inner_text()
+    shown.page.get_by_role("button", name="Reset").click()
+    assert shown.settings()["ask"] == "x"
 
 
 def test_weight():

@@ -5,24 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-import shoot
 from amtutor.ham import HAM, NeuronLayer
 from amtutor.lagrangians import Softmax, Tanh
 from amtutor.synapses import Dense
-from conftest import ROOT
 
-FOLDER = ROOT / "book" / "_static" / "explorables"
-
-
-@pytest.fixture(scope="module")
-def module(chromium):
-    """A page of which `window.T` is the module."""
-    with shoot.serve(FOLDER) as base:
-        page = chromium.new_page()
-        page.goto(f"{base}/common.js")  # any address of this server will do
-        page.evaluate("async () => { window.T = await import('./tinybrain.js'); }")
-        yield page
-        page.close()
+EXPLORABLE = "tinybrain"
 
 
 def twin(beta: float, tau: float, weight: torch.Tensor) -> HAM:

@@ -7,22 +7,9 @@ import math
 import pytest
 import torch
 
-import shoot
 from amtutor.energy_transformer import EnergyTransformerBlock
-from conftest import ROOT
 
-FOLDER = ROOT / "book" / "_static" / "explorables"
-
-
-@pytest.fixture(scope="module")
-def module(chromium):
-    """A page of which `window.T` is the module."""
-    with shoot.serve(FOLDER) as base:
-        page = chromium.new_page()
-        page.goto(f"{base}/common.js")  # any address of this server will do
-        page.evaluate("async () => { window.T = await import('./tokens.js'); }")
-        yield page
-        page.close()
+EXPLORABLE = "tokens"
 
 
 def plane() -> torch.Tensor:
@@ -111,19 +98,15 @@ def test_settings_from_an_address_always_make_sense(module, given):
     assert settings["self"] == "no" and len(settings["t"]) == 12 and settings["a"] == 1
 
 
-def test_keyboard_moves_a_token_and_reset_brings_it_back(chromium):
-    from explorable_stage import Stage
-
-    with shoot.serve(FOLDER) as base:
-        stage = Stage(chromium, base).mount("tokens").rest()
-        before = stage.settings()["t"]
-        stage.page.locator("[role=slider][aria-label^='Where token 1 ']").focus()
-        stage.page.keyboard.press("ArrowUp")
-        assert stage.settings()["t"][0] == (before[0] + 5) % 360
-        stage.page.locator(".amx-reset").click()
-        assert stage.settings()["t"] == before and not stage.wrong
-        for width in (330, 1000):
-            stage.page.set_viewport_size({"width": width, "height": 1400})
-            stage.page.wait_for_timeout(100)
-            assert stage.page.evaluate("document.documentElement.scrollWidth") <= width
-        stage.context.close()
+def test_keyboard_moves_a_token_and_reset_brings_it_back(stage):
+    shown = stage("tokens").rest()
+    before = shown.settings()["t"]
+    shown.page.locator("[role=slider][aria-label^='Where token 1 ']").focus()
+    shown.page.keyboard.press("ArrowUp")
+    assert shown.settings()["t"][0] == (before[0] + 5) % 360
+    shown.page.locator(".amx-reset").click()
+    assert shown.settings()["t"] == before and not shown.wrong
+    for width in (330, 1000):
+        shown.page.set_viewport_size({"width": width, "height": 1400})
+        shown.page.wait_for_timeout(100)
+        assert shown.page.evaluate("document.documentElement.scrollWidth") <= width

@@ -6,30 +6,17 @@ import sys
 
 import pytest
 import torch
-from explorable_stage import Stage
 
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
 import explorable_tower
-import shoot
 from amtutor.hierarchical import ask, load, pixels, settle, split_digits, tower
 
-FOLDER = ROOT / "book" / "_static" / "explorables"
+EXPLORABLE = "tower"
 DOUBLE = torch.float64
 SEEN = {"whole": None, "top": 0, "left": 2, "none": 4}
-
-
-@pytest.fixture(scope="module")
-def module(chromium):
-    """A page of which `window.T` is the module."""
-    with shoot.serve(FOLDER) as base:
-        page = chromium.new_page()
-        page.goto(f"{base}/common.js")  # any address of this server will do
-        page.evaluate("async () => { window.T = await import('./tower.js'); }")
-        yield page
-        page.close()
 
 
 @pytest.fixture(scope="module")
@@ -160,28 +147,26 @@ def test_foreign_settings_are_put_right(module):
 
 
 @pytest.mark.parametrize("width", [390, 760])
-def test_every_hand_moves_the_picture_and_it_fits(chromium, width):
-    with shoot.serve(FOLDER) as base:
-        shown = Stage(chromium, base, viewport={"width": width, "height": 1400}).mount("tower")
-        page = shown.rest().page
-        assert "it says 3" in shown.said()
-        for name, key in (("sweep", "ArrowLeft"), ("digit", "ArrowRight"), ("told", "ArrowRight")):
-            before = shown.picture()
-            page.locator(f"input[data-name={name}]").focus()
-            page.keyboard.press(key)
-            page.wait_for_timeout(60)
-            assert shown.picture() != before, name
-        for value in ("whole", "left", "none", "once"):
-            before = shown.picture()
-            page.locator(f"input[value={value}]").check(force=True)
-            page.wait_for_timeout(60)
-            assert shown.picture() != before, value
-        assert shown.settings()["way"] == "once" and "rose in" in shown.said()
-        page.locator("[data-answer=two]").click()
+def test_every_hand_moves_the_picture_and_it_fits(stage, width):
+    shown = stage("tower", viewport={"width": width, "height": 1400})
+    page = shown.rest().page
+    assert "it says 3" in shown.said()
+    for name, key in (("sweep", "ArrowLeft"), ("digit", "ArrowRight"), ("told", "ArrowRight")):
+        before = shown.picture()
+        page.locator(f"input[data-name={name}]").focus()
+        page.keyboard.press(key)
         page.wait_for_timeout(60)
-        assert "Yes: the foot of a 2" in page.locator(".amx-ask .amx-on").inner_text()
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.wait_for_timeout(200)
-        assert "told=2" in page.url
-        assert not shown.wrong
-        shown.context.close()
+        assert shown.picture() != before, name
+    for value in ("whole", "left", "none", "once"):
+        before = shown.picture()
+        page.locator(f"input[value={value}]").check(force=True)
+        page.wait_for_timeout(60)
+        assert shown.picture() != before, value
+    assert shown.settings()["way"] == "once" and "rose in" in shown.said()
+    page.locator("[data-answer=two]").click()
+    page.wait_for_timeout(60)
+    assert "Yes: the foot of a 2" in page.locator(".amx-ask .amx-on").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.wait_for_timeout(200)
+    assert "told=2" in page.url
+    assert not shown.wrong

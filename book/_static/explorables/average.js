@@ -1,4 +1,4 @@
-import { address, animate, arrows, card, clamp, colours, draggable, nice, node, numberFrom, pen, prediction, random, rgb, set, slider, svg, tries, whenLookChanges, whenSeen } from "./common.js";
+import { arrows, clamp, colours, draggable, explorable, nice, node, numberFrom, pen, random, rgb, set, slider, svg, tries } from "./common.js";
 
 // From average to memory. It must teach: between one average of everything and single memories
 // lies a middle in which clusters are remembered and their members are not; beta decides.
@@ -171,6 +171,12 @@ export function settingsFrom(given, otherwise = INITIAL) {
   };
 }
 
+/** What the address keeps: memories only when they were moved. */
+function shared({ beta, q, m }) {
+  const moved = m.some((p, i) => p.some((v, d) => v !== INITIAL.m[i][d]));
+  return { beta, q, ...(moved ? { m: m.flat() } : {}) };
+}
+
 const STYLE_AVERAGE = `
 .amx-average .board { display: grid; grid-template-columns: minmax(0, 1fr) 200px; gap: 0 1.3rem; align-items: start; }
 .amx-average .plot { position: relative; aspect-ratio: ${WIDE} / ${TALL}; border-radius: 8px; overflow: hidden; border: 1px solid var(--amx-line); }
@@ -201,17 +207,12 @@ const STYLE_AVERAGE = `
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
-  const ui = card(element, {
-    name: "average", title: "From average to memory", still: options.still,
+  const life = explorable(element, options, {
+    name: "average", title: "From average to memory",
     label: "Explorable: query dots run downhill in the energy landscape of six memories in the plane",
-    reset: () => begin(INITIAL, true),
+    style: STYLE_AVERAGE, start: INITIAL, settingsFrom, play: release, anew: drawRibbon, shared,
   });
-  ui.root.classList.add("amx-average");
-  ui.root.prepend(node("style", {}, STYLE_AVERAGE));
-  const link = address("average", ui.root, (given) => begin(settingsFrom(given), false));
-  let now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
-  let stop = () => {};
-  let timer = 0;
+  const { ui, now, touched, soon, halt } = life;
   let found = [];
   let flows = []; // for each dot the places it passes
   let way = []; // the same for the chosen dot
@@ -428,8 +429,7 @@ export function mount(element, options = {}) {
 
   /** Show the present settings with every dot at its start. */
   function lay() {
-    stop();
-    clearTimeout(timer);
+    halt();
     measure();
     moment = 0;
     arrived = false;
@@ -442,34 +442,14 @@ export function mount(element, options = {}) {
     lay();
     const last = Math.max(way.length, ...flows.map((list) => list.length)) - 1;
     const shown = Math.min(last, 14); // a dot on flat ground creeps: the rest of its way is skipped
-    stop = animate(500 + 380 * shown, (t) => {
+    life.film(500 + 380 * shown, (t) => {
       moment = t < 1 ? t * shown : last;
       drawDots();
     }, () => {
       arrived = true;
       drawRings();
       ui.say(...tell(found, now.m, now.beta));
-      if (typeof after === "function") after();
-    });
-  }
-
-  function soon(wait = 350) {
-    clearTimeout(timer);
-    timer = setTimeout(release, wait);
-  }
-
-  function touched() {
-    guess.cancel();
-    const moved = now.m.some((p, i) => p.some((v, d) => v !== INITIAL.m[i][d]));
-    link.write({ beta: now.beta, q: now.q, ...(moved ? { m: now.m.flat() } : {}) });
-  }
-
-  function begin(settings, clear) {
-    now = settingsFrom(settings);
-    guess.reset();
-    if (clear) link.clear();
-    drawRibbon();
-    release();
+    }, after);
   }
 
   // --- hands ---------------------------------------------------------------------------------
@@ -520,25 +500,19 @@ export function mount(element, options = {}) {
       node("span", { style: `flex:${size} 0 0;--depth:${Math.round((60 * (count - 1)) / 6)}%` }, size > 3 ? `${count}` : "")));
   }
 
-  const show = (settings) => () => {
-    now = settingsFrom({ ...INITIAL, ...settings });
-    touched();
-    drawRibbon();
-    release();
-  };
+  const show = (settings) => () => life.show({ ...INITIAL, ...settings });
   tries(ui.hint, "Drag the memories, drag the big dot. Or try", [["three clusters", show({ beta: 8 })],
     ["one average", show({ beta: 1 })], ["a valley too many", show({ beta: 21, q: [-0.5, 0.75] })]]);
 
-  const guess = prediction(ui.ask, {
+  life.ask({
+    asked: { ...INITIAL, beta: 8 },
     question: "β is high, and each memory has its own valley. Now β goes down to 8. What will be left of the neighbours A, B and C?",
     answers: [["three", "Three memories"], ["one", "One average"]],
     reply: (key) => `${key === "one" ? "Yes, one average." : "One average."} Near β\u00a0=\u00a021 their three valleys became one. D and E fused as well, and only F, far from everybody, is still a memory.`,
-    play: (key, done) => {
-      now = settingsFrom(INITIAL);
-      link.write({ beta: 8, q: now.q });
-      drawRibbon();
+    answer(done) {
+      now.beta = INITIAL.beta;
       lay();
-      stop = animate(2600, (t) => {
+      life.film(2600, (t) => {
         now.beta = Number((INITIAL.beta * (8 / INITIAL.beta) ** t).toPrecision(3));
         measure();
         moment = 0;
@@ -551,19 +525,8 @@ export function mount(element, options = {}) {
 
   drawRibbon();
   lay();
-  const unlook = whenLookChanges(plot, () => { drawLand(); drawDots(); });
-  const unseen = options.still ? (release(), () => {}) : whenSeen(ui.stage, () => release());
-  return {
-    settings: () => ({ beta: now.beta, q: [...now.q], m: now.m.map((p) => [...p]) }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
-    destroy() {
-      stop();
-      clearTimeout(timer);
-      clearTimeout(ribbonTimer);
-      unlook();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
-  };
+  return life.open({
+    draw() { drawLand(); drawDots(); },
+    watched: plot, seen: ui.stage, close: () => clearTimeout(ribbonTimer),
+  });
 }

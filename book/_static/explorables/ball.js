@@ -1,4 +1,4 @@
-import { address, animate, arrows, card, clamp, draggable, nice, node, numberFrom, prediction, set, slider, svg, tries, whenLookChanges, whenSeen } from "./common.js";
+import { arrows, clamp, draggable, explorable, nice, node, numberFrom, set, slider, svg, tries } from "./common.js";
 
 // A ball in a landscape. It must teach: remembering is going downhill; where you start decides
 // which memory you get, and beta decides how many valleys there are to fall into.
@@ -186,18 +186,15 @@ const STYLE_BALL = `
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
-  const ui = card(element, {
-    name: "ball", title: "A ball in a landscape", still: options.still,
+  const life = explorable(element, options, {
+    name: "ball", title: "A ball in a landscape",
     label: "Explorable: a ball rolls downhill in the energy landscape of a one-dimensional memory",
-    reset: () => begin({ ...START }, true),
+    style: STYLE_BALL, start: START, settingsFrom, play: release,
+    anew() { mergers(); place(); },
   });
-  ui.root.classList.add("amx-ball");
-  ui.root.prepend(node("style", {}, STYLE_BALL));
-  const link = address("ball", ui.root, (given) => begin(settingsFrom(given), false));
-  let now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
+  const { ui, now, touched, halt } = life;
   let ride = null; // the path that is shown
   let moment = 0; // how many of its steps are shown, with a fraction
-  let stop = () => {};
   let scene = null; // the landscape of the present settings, measured once
 
   // --- the picture: made once, moved by attributes -------------------------------------------
@@ -344,18 +341,19 @@ export function mount(element, options = {}) {
     set(level, { x1: sx(clamp(x, -EDGE, EDGE)), x2: st(t), y1: sy(e), y2: sy(e), opacity: sy(e) > 8 ? 1 : 0 });
   }
 
+  const say = () => ui.say(...tell(ride, now.m, now.beta, now.eta));
+
   /** The whole ride at once, for a hand that is on a slider or a memory. */
   function instant() {
     place();
     moment = ride.path.length - 1;
     drawRide();
-    timer = setTimeout(() => ui.say(...tell(ride, now.m, now.beta, now.eta)), 120);
+    life.later(say, 120);
   }
 
   /** Show the present settings with the ball at its start. */
   function place() {
-    stop();
-    clearTimeout(timer);
+    halt();
     measure();
     moment = 0;
     drawLand();
@@ -364,36 +362,15 @@ export function mount(element, options = {}) {
   }
 
   function release(after = null) {
-    stop();
-    clearTimeout(timer);
+    halt();
     measure();
     drawLand();
     const last = ride.path.length - 1;
-    const end = () => {
-      ui.say(...tell(ride, now.m, now.beta, now.eta));
-      if (typeof after === "function") after();
-    };
     const pace = Math.min(3600, (now.eta > 1 ? 260 : 110) * last);
-    stop = animate(pace, (t) => {
+    life.film(pace, (t) => {
       moment = last * t;
       drawRide();
-    }, end);
-  }
-
-  let timer = 0;
-  function touched() {
-    guess.cancel();
-    link.write(now);
-  }
-
-  function begin(settings, clear) {
-    stop();
-    now = settingsFrom(settings);
-    guess.reset();
-    if (clear) link.clear();
-    mergers();
-    place();
-    release();
+    }, say, after);
   }
 
   // --- hands ---------------------------------------------------------------------------------
@@ -442,26 +419,18 @@ export function mount(element, options = {}) {
     controls.key = key;
   }
 
-  const show = (settings) => () => {
-    now = settingsFrom({ ...START, ...settings });
-    touched();
-    place();
-    release();
-  };
+  const show = (settings) => () => life.show({ ...START, ...settings });
   tries(ui.hint, "Drag the ball, drag the memories. At a red tick on β valleys merge. Or try", [
     ["a step that is too long", show({ eta: 2.2, x: 1.3 })], ["the very top of a ridge", show({ x: 0 })],
     ["four memories", show({ m: [-1.6, -0.6, 0.3, 1.5], beta: 12, x: -0.1 })]]);
 
-  const ASKED = { ...START, x: -0.7 };
-  const guess = prediction(ui.ask, {
+  life.ask({
+    asked: { ...START, x: -0.7 },
     question: "A and B are stored at −1 and 1, and β goes down to 0.5. Where will a ball from −0.70 come to rest?",
     answers: [["near", "At A, it is nearer"], ["between", "Between the two"]],
     reply: (key) => `${key === "between" ? "Yes, between them." : "No, between them."} At β\u00a0=\u00a01 the two valleys became one, and its bottom is the average of A and B: a place that nobody stored.`,
-    play: (key, done) => {
-      now = settingsFrom(ASKED);
-      link.write(now);
-      place();
-      stop = animate(2400, (t) => {
+    answer(done) {
+      life.film(2400, (t) => {
         now.beta = Number((4 * (0.5 / 4) ** t).toPrecision(3));
         measure();
         drawLand();
@@ -474,20 +443,7 @@ export function mount(element, options = {}) {
 
   mergers();
   place();
-  const unlook = whenLookChanges(ui.stage, () => { drawLand(); drawRide(); });
-  const unseen = options.still ? (release(), () => {}) : whenSeen(ui.stage, () => release());
-  return {
-    settings: () => ({ ...now, m: [...now.m] }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
-    destroy() {
-      stop();
-      clearTimeout(timer);
-      unlook();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
-  };
+  return life.open({ draw() { drawLand(); drawRide(); }, seen: ui.stage });
 }
 
 function widest(memories) {

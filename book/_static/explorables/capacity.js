@@ -1,4 +1,4 @@
-import { address, animate, card, choice, clamp, colours, nice, node, numberFrom, prediction, random, reducedMotion, rgb, set, shuffled, slider, svg, tries, whenLookChanges, whenSeen } from "./common.js";
+import { choice, clamp, colours, explorable, nice, node, numberFrom, random, reducedMotion, rgb, set, shuffled, slider, svg, tries } from "./common.js";
 import { SPRITE_LIKENESS, SPRITE_NAMES, unpackSprites } from "./sprites.js";
 
 // How many can you keep? It must teach: sharper energies keep more memories, and overload does not
@@ -328,20 +328,18 @@ const STYLE_CAPACITY = `
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
-  const ui = card(element, {
-    name: "capacity", title: "How many can you keep?", still: options.still,
+  const life = explorable(element, options, {
+    name: "capacity", title: "How many can you keep?",
     label: "Explorable: a spoilt picture is repaired by a binary memory that holds more and more pictures",
-    reset: () => begin(INITIAL, true),
+    style: STYLE_CAPACITY, start: INITIAL, settingsFrom, play,
+    anew() { edits = new Int8Array(D); },
+    shared: () => ({ ...now }), // a copy: an answer goes on to n = 3, the address stays with the question
   });
-  ui.root.classList.add("amx-capacity");
-  ui.root.prepend(node("style", {}, STYLE_CAPACITY));
-  const link = address("capacity", ui.root, (given) => begin(settingsFrom(given), false));
-  let now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
+  const { ui, now, touched, halt } = life;
   let edits = new Int8Array(D); // what the brush did: 1 erased, 2 flipped
   let brushMode = "erase";
   let result = null;
   let moment = 1; // share of the visits that is shown
-  let stop = () => {};
 
   // --- pictures ------------------------------------------------------------------------------
   const grid = (attributes) => node("canvas", { width: SIDE, height: SIDE, ...attributes });
@@ -521,49 +519,32 @@ export function mount(element, options = {}) {
     crowdChoice.show(now.crowd);
   }
 
-  let sayTimer = 0;
+  const say = () => ui.say(...tell(result, now));
+
   /** The answer at once, for a hand that is on a slider or a brush. */
   function instant() {
-    stop();
+    halt();
     compute();
     moment = 1;
     drawCue();
     drawRun();
     drawCurve();
     fillCurves();
-    clearTimeout(sayTimer);
-    sayTimer = setTimeout(() => ui.say(...tell(result, now)), 120);
+    life.later(say, 120);
   }
 
   /** The answer as a film. */
   function play(after = null, milliseconds = 1900) {
-    stop();
-    clearTimeout(sayTimer);
+    halt();
     compute();
     controls();
     drawCue();
     drawCurve();
     fillCurves();
-    stop = animate(milliseconds, (t) => {
+    life.film(milliseconds, (t) => {
       moment = t;
       drawRun();
-    }, () => {
-      ui.say(...tell(result, now));
-      if (after) after();
-    });
-  }
-
-  function touched() {
-    guess.cancel();
-    link.write(now);
-  }
-
-  function begin(settings, clear) {
-    now = settingsFrom(settings);
-    edits = new Int8Array(D);
-    guess.reset();
-    if (clear) link.clear();
-    play();
+    }, say, after);
   }
 
   // --- hands ---------------------------------------------------------------------------------
@@ -631,18 +612,14 @@ export function mount(element, options = {}) {
     node("button", { type: "button", class: "amx-push", onclick: () => { edits = new Int8Array(D); now.noise = 0; controls(); touched(); instant(); } }, "Clean cue"),
     brushChoice.root);
 
-  const show = (settings) => () => {
-    now = settingsFrom({ ...INITIAL, ...settings });
-    edits = new Int8Array(D);
-    touched();
-    play();
-  };
+  const show = (settings) => () => life.show({ ...INITIAL, ...settings });
   tries(ui.hint, "Drag over the cue to spoil it; slide K and watch the face. Or try", [
     ["the limit of 0.14 D", show({ crowd: "noise", k: 100 })], ["n = 3 at the same place", show({ crowd: "noise", k: 100, n: "3" })],
     ["a negative", show({ k: 5, noise: 60 })], ["a swap", show({ n: "exp", k: 200, noise: 45 })]]);
 
   const ASKED = { ...INITIAL, k: 20 };
-  const guess = prediction(ui.ask, {
+  life.ask({
+    asked: ASKED,
     question: `${SPRITE_NAMES[ASKED.who - 1]} came back from among six creatures. Now twenty are stored. Will n\u00a0=\u00a02 survive?`,
     answers: [["yes", "Yes, it comes back"], ["no", "No, something else comes"]],
     reply: (key) => {
@@ -651,17 +628,14 @@ export function mount(element, options = {}) {
       const verdict = (key === "no") === lost ? "You saw it coming. " : "";
       return `${verdict}With n\u00a0=\u00a02 it ${lost ? "was lost, and nothing faded: something else came, just as sharp" : "survived"}. With n\u00a0=\u00a03 the same cue ${kept ? "brings every pixel back" : "fails too"}.`;
     },
-    play: (key, done) => {
-      now = settingsFrom(ASKED);
-      edits = new Int8Array(D);
-      link.write(now);
+    answer(done) {
       play(() => {
         const pause = reducedMotion() ? 0 : 2600;
         const wait = setTimeout(() => {
-          now = { ...now, n: "3" };
+          now.n = "3";
           play(done);
         }, pause);
-        stop = () => clearTimeout(wait);
+        life.running(() => clearTimeout(wait));
       }, 2400);
     },
   });
@@ -673,29 +647,18 @@ export function mount(element, options = {}) {
   drawCue();
   drawRun();
   drawCurve();
-  const unlook = whenLookChanges(ui.stage, () => {
+  const draw = () => {
     readPalette();
     drawCue();
     drawRun();
     drawCurve();
-  });
-  const unseen = options.still ? (play(), () => {}) : whenSeen(ui.stage, () => play());
+  };
   return {
-    settings: () => ({ ...now }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
+    ...life.open({ draw, seen: ui.stage, close: () => clearTimeout(queue) }),
     /** Resolves when every curve of the present settings has been measured. */
     measured: () => new Promise((resolve) => {
       const look = () => (RULES.every((n) => curves.has(key(n))) ? resolve(true) : setTimeout(look, 20));
       look();
     }),
-    destroy() {
-      stop();
-      clearTimeout(queue);
-      clearTimeout(sayTimer);
-      unlook();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
   };
 }

@@ -1,5 +1,6 @@
 // What the explorables share: a card, sliders, a question asked before its answer, colours that
-// follow the page, settings in the address. No dependency; nothing here knows about memories.
+// follow the page, settings in the address, and the life of it all (`explorable`, at the end).
+// No dependency; nothing here knows about memories.
 
 const STYLE = `
 .amx {
@@ -455,4 +456,112 @@ function replace(url) {
   } catch {
     // A page inside a sandboxed frame may not touch its address; the explorable works without.
   }
+}
+
+/**
+ * The life of an explorable, from its card to `destroy()`: settings that come from the address and
+ * go back there, one film at a time, the question, the first play when somebody sees it.
+ *
+ * `settingsFrom(given)` makes settings out of anything; `start` are those of Reset.
+ * `play(after)` shows the present settings from the beginning, by `film`.
+ * `anew()` is called when all settings were replaced, before they play.
+ * `shared(now)` is what the address keeps; `patience` the milliseconds from the last key to a film.
+ */
+export function explorable(element, options, {
+  name, title, label, style, start, settingsFrom, play, anew = () => {}, shared = (now) => now, patience = 350,
+}) {
+  const ui = card(element, { name, title, label, still: options.still, reset: () => begin(start, true) });
+  ui.root.classList.add(`amx-${name}`);
+  ui.root.prepend(node("style", {}, style));
+  const link = address(name, ui.root, (given) => begin(given, false));
+  const now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
+  let stop = () => {};
+  let timer = 0;
+  let guess = null;
+
+  function replaceAll(settings) {
+    Object.assign(now, settingsFrom(settings));
+    anew();
+  }
+
+  function begin(settings, clear) {
+    replaceAll(settings);
+    guess.reset();
+    if (clear) link.clear();
+    play();
+  }
+
+  const life = {
+    ui,
+    /** The settings, one object for the whole life: change it in place, then `touched()`. */
+    now,
+    /** A hand changed something: the address follows, and an answer that is playing is off. */
+    touched() {
+      guess.cancel();
+      link.write(shared(now));
+    },
+    /** End the film, and drop what was to come later. */
+    halt() {
+      stop();
+      clearTimeout(timer);
+    },
+    /** Do this later, unless something else happens first. */
+    later(action, milliseconds) {
+      clearTimeout(timer);
+      timer = setTimeout(action, milliseconds);
+    },
+    /** Play when the keys have been quiet for a while. */
+    soon() {
+      life.later(() => play(), patience);
+    },
+    /** `halt` ends what runs now by `how`. */
+    running(how) {
+      stop = how;
+    },
+    /** Frames with t from 0 to 1, then `end()`, then `after` where it is something to call. */
+    film(milliseconds, frame, end, after = null) {
+      stop = animate(milliseconds, frame, () => {
+        end();
+        if (typeof after === "function") after();
+      });
+    },
+    /** Other settings by a hand: they go to the address and play. */
+    show(settings) {
+      replaceAll(settings);
+      life.touched();
+      play();
+    },
+    /** A question (see `prediction`), answered by `answer(done)` with the settings `asked`. */
+    ask({ asked, answer = play, ...texts }) {
+      guess = prediction(ui.ask, {
+        ...texts,
+        play: (key, done) => {
+          replaceAll(asked);
+          link.write(shared(now));
+          answer(done);
+        },
+      });
+    },
+    /**
+     * The last thing of a `mount`: `draw` follows the look of `watched`, the first play waits until
+     * `seen` is seen, `close` drops what the explorable holds itself. Returns the handle.
+     */
+    open({ draw, watched = ui.stage, seen = ui.root, close = () => {} }) {
+      const unlook = whenLookChanges(watched, draw);
+      const unseen = options.still ? (play(), () => {}) : whenSeen(seen, () => play());
+      return {
+        settings: () => structuredClone(now),
+        apply: (settings) => begin({ ...now, ...settings }, false),
+        destroy() {
+          life.halt();
+          close();
+          unlook();
+          unseen();
+          link.forget();
+          element.replaceChildren();
+        },
+      };
+    },
+  };
+  return life;
 }

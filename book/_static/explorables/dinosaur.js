@@ -1,4 +1,4 @@
-import { address, card, colours, nice, node, numberFrom, pen, prediction, random, reducedMotion, rgb, slider, svg, set, tries, whenLookChanges, whenSeen } from "./common.js";
+import { colours, explorable, nice, node, numberFrom, pen, random, reducedMotion, rgb, slider, svg, set, tries } from "./common.js";
 
 // Teach a dinosaur: memories learn by lowering the energy of what they are shown. It must teach:
 // nothing but "lower the energy of the data" is needed, and without noise at the start the
@@ -185,20 +185,15 @@ const CSS = `
 
 /** Put the explorable into `element`. */
 export function mount(element, options = {}) {
-  const name = "dinosaur";
-  const ui = card(element, {
-    name, title: "Teach a dinosaur", still: options.still, reset: () => begin(START, true),
+  const life = explorable(element, options, {
+    name: "dinosaur", title: "Teach a dinosaur",
     label: "Memories in the plane learn the outline of a dinosaur by lowering the energy of noisy points of it.",
+    style: CSS, start: START, settingsFrom, play,
   });
-  ui.root.prepend(node("style", {}, CSS));
-  const link = address(name, ui.root, (settings) => begin(settings, false));
-  let now = settingsFrom(options.settings ?? link.given ?? {});
+  const { ui, now, touched, soon, halt } = life;
   let student = pupil(now);
   let trace = [];
   let gone = [];
-  let request = 0;
-  let timer = 0;
-  let finish = () => {};
 
   const canvas = node("canvas", { role: "img", "aria-label": "Points of a dinosaur in orange, memories in blue, dead memories as vermilion crosses, low energy in green." });
   const plot = svg("svg", { "aria-hidden": "true" });
@@ -280,14 +275,8 @@ export function mount(element, options = {}) {
     trace.push({ t: student.state.t, e: energy, d: gone.filter(Boolean).length });
   }
 
-  function stop() {
-    cancelAnimationFrame(request);
-    request = 0;
-  }
-
   function rewind() {
-    stop();
-    clearTimeout(timer);
+    halt();
     student = pupil(now);
     trace = [];
     const first = pupil(now);
@@ -298,17 +287,13 @@ export function mount(element, options = {}) {
     draw();
   }
 
-  function done() {
-    const count = trace.at(-1).d;
-    ui.say(...tell(count, now));
-    finish(count);
-    finish = () => {};
-  }
-
   function play(after = null) {
     rewind();
-    finish = typeof after === "function" ? after : () => {};
     const chunk = 15;
+    const done = () => {
+      ui.say(...tell(trace.at(-1).d, now));
+      if (after) after();
+    };
     if (reducedMotion() || options.still) {
       const until = options.still && options.settings?.steps ? options.settings.steps : STEPS;
       while (student.state.t < until) note(student.learn(30));
@@ -322,31 +307,15 @@ export function mount(element, options = {}) {
       if (student.state.t < STEPS) request = requestAnimationFrame(tick);
       else done();
     };
-    request = requestAnimationFrame(tick);
-  }
-
-  function soon() {
-    clearTimeout(timer);
-    timer = setTimeout(() => play(), 350);
-  }
-
-  function touched() {
-    guess.cancel();
-    link.write(now);
+    let request = requestAnimationFrame(tick);
+    life.running(() => cancelAnimationFrame(request));
   }
 
   function change(settings) {
-    now = { ...now, ...settings };
+    Object.assign(now, settings);
     touched();
     rewind();
     soon();
-  }
-
-  function begin(settings, clear) {
-    now = settingsFrom(settings);
-    guess.reset();
-    if (clear) link.clear();
-    play();
   }
 
   const noiseSlider = slider({ name: "noise", label: "noise at the start (0.1 at the end)", min: 0.1, max: 1.5, step: 0.05, value: now.noise, format: (x) => nice(x), input: (x) => change({ noise: x }) });
@@ -354,33 +323,16 @@ export function mount(element, options = {}) {
   const kSlider = slider({ name: "k", label: "K, memories", min: 10, max: 200, step: 5, value: now.k, format: (x) => `${x}`, input: (x) => change({ k: Math.round(x) }) });
   ui.controls.append(noiseSlider.root, betaSlider.root, kSlider.root);
   ui.row.append(node("button", { type: "button", class: "amx-push", onclick: () => { now.seed = (now.seed % 999) + 1; touched(); play(); } }, "Teach again, from another start"));
-  const go = (settings) => () => { now = settingsFrom({ ...START, ...settings }); touched(); play(); };
+  const go = (settings) => () => life.show({ ...START, ...settings });
   tries(ui.hint, "Orange: what it is shown. Try", [["narrow valleys", go({ beta: 200 })], ["wide valleys", go({ beta: 8 })], ["only 30 memories", go({ k: 30 })], ["no extra noise", go({ noise: 0.1 })]]);
 
-  const guess = prediction(ui.ask, {
+  life.ask({
     question: "Suppose we leave the noise at 0.1 all along. How many of the 120 memories will never learn anything?",
     answers: [["0", "None"], ["5", "About five"], ["30", "About thirty"]],
     reply: (key) => `${key === "30" ? "Yes" : "No"}: about thirty. A memory far from the data answers for none of them, so nothing pulls it. Noise at the start carries the data to it.`,
-    play: (key, after) => {
-      now = settingsFrom({ ...START, noise: 0.1 });
-      link.write(now);
-      play(after);
-    },
+    asked: { ...START, noise: 0.1 },
   });
 
   rewind();
-  const unlook = whenLookChanges(ui.stage, draw);
-  const unseen = options.still ? (play(), () => {}) : whenSeen(ui.root, () => play());
-  return {
-    settings: () => ({ ...now }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
-    destroy() {
-      stop();
-      clearTimeout(timer);
-      unlook();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
-  };
+  return life.open({ draw });
 }

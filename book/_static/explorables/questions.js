@@ -1,4 +1,4 @@
-import { address, animate, arrows, card, choice, clamp, colours, draggable, nice, node, numberFrom, pen, prediction, rgb, set, slider, svg, tries, whenLookChanges, whenSeen } from "./common.js";
+import { arrows, choice, clamp, colours, draggable, explorable, nice, node, numberFrom, pen, rgb, set, slider, svg, tries } from "./common.js";
 
 // One energy, three questions. It must teach: one energy of pairs answers "how high at nine?",
 // "when is it three metres?" and "is this note right?", and all that differs is what is held still.
@@ -147,19 +147,14 @@ const STYLE_QUESTIONS = `
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
-  const ui = card(element, {
-    name: "questions", title: "One energy, three questions", still: options.still,
+  const life = explorable(element, options, {
+    name: "questions", title: "One energy, three questions",
     label: "Explorable: a notebook of hours and water heights as an energy in the plane; hold the hour, the height or nothing, and go downhill",
-    reset: () => begin({ ...START }, true),
+    style: STYLE_QUESTIONS, start: START, settingsFrom, play,
   });
-  ui.root.classList.add("amx-questions");
-  ui.root.prepend(node("style", {}, STYLE_QUESTIONS));
-  const link = address("questions", ui.root, (given) => begin(settingsFrom(given), false));
-  let now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
+  const { ui, now, touched, soon, halt } = life;
   let path = descend(now);
   let moment = 0; // how much of the way is shown, 0..1
-  let stop = () => {};
-  let timer = 0;
 
   const land = node("canvas", { role: "img", "aria-label": "Energy of hour and height" });
   const [dots, marks] = [svg("g"), svg("g")];
@@ -254,8 +249,7 @@ export function mount(element, options = {}) {
   }
 
   function rewind() {
-    stop();
-    clearTimeout(timer);
+    halt();
     path = descend(now);
     moment = 0;
     betaSlider.show(now.beta);
@@ -272,37 +266,17 @@ export function mount(element, options = {}) {
 
   function play(after = null) {
     rewind();
-    stop = animate(Math.min(2600, 500 + 90 * path.length), (t) => {
+    life.film(Math.min(2600, 500 + 90 * path.length), (t) => {
       moment = 1 - (1 - t) ** 2;
       drawWay();
-    }, () => {
-      ui.say(...tell(path, now));
-      if (typeof after === "function") after();
-    });
-  }
-
-  function soon() {
-    clearTimeout(timer);
-    timer = setTimeout(() => play(), 350);
-  }
-
-  function touched() {
-    guess.cancel();
-    link.write(now);
-  }
-
-  function begin(settings, clear) {
-    now = settingsFrom(settings);
-    guess.reset();
-    if (clear) link.clear();
-    play();
+    }, () => ui.say(...tell(path, now)), after);
   }
 
   function put(x, y) {
     now.x = Number(clamp(x, 0, HOURS).toFixed(2));
     now.y = Number(clamp(y, ...METRES).toFixed(2));
     touched();
-    stop();
+    halt();
     path = descend(now);
     moment = 0;
     drawMarks();
@@ -335,7 +309,7 @@ export function mount(element, options = {}) {
   });
   ui.controls.append(betaSlider.root, mixSlider.root);
   ui.row.append(ask.root, node("button", { type: "button", class: "amx-push", onclick: () => { touched(); play(); } }, "Run again"));
-  const go = (settings) => () => { now = settingsFrom({ ...now, ...settings }); touched(); play(); };
+  const go = (settings) => () => life.show({ ...now, ...settings });
   tries(ui.hint, "Drag the orange start, or click anywhere. Or", [
     ["ask for 3 m in the morning", go({ ask: "y", x: 7, y: 3, beta: 10, mix: 0.3 })],
     ["in the evening", go({ ask: "y", x: 19, y: 3, beta: 10, mix: 0.3 })],
@@ -343,30 +317,13 @@ export function mount(element, options = {}) {
     ["make it too sharp", go({ ask: "none", x: 12, y: 1.4, beta: 150, mix: 0.3 })],
   ]);
 
-  const guess = prediction(ui.ask, {
+  life.ask({
     question: "When is the water 3 m high? It rises and falls twice a day. What will a method say that averages over all notes near 3 m?",
     answers: [["right", "One of the right hours"], ["low", "Some hour at low water"]],
     reply: (key) => `${key === "low" ? "Yes: the vermilion cross." : "No: look for the vermilion cross."} The mean of four right answers is a wrong one. The descent went to one of the four rings instead; where you start decides which.`,
-    play: (key, done) => {
-      now = settingsFrom({ ...START, ask: "y", x: 10.5, y: 3 });
-      link.write(now);
-      play(done);
-    },
+    asked: { ...START, ask: "y", x: 10.5, y: 3 },
   });
 
   rewind();
-  const unlook = whenLookChanges(ui.stage, drawAll);
-  const unseen = options.still ? (play(), () => {}) : whenSeen(ui.root, () => play());
-  return {
-    settings: () => ({ ...now }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
-    destroy() {
-      stop();
-      clearTimeout(timer);
-      unlook();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
-  };
+  return life.open({ draw: drawAll });
 }

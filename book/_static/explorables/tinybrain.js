@@ -1,4 +1,4 @@
-import { address, animate, card, choice, draggable, nice, node, numberFrom, prediction, set, slider, svg, whenLookChanges, whenSeen } from "./common.js";
+import { choice, draggable, explorable, nice, node, numberFrom, set, slider, svg } from "./common.js";
 
 // TinyBrain, live: a visible layer and a memory layer joined by one synapse. It must teach: a
 // synapse that works both ways gives a network with an energy, and the network comes to rest;
@@ -137,41 +137,36 @@ export function settingsFrom(given, otherwise = START) {
 
 const PARTS = [["total", "total"], ["visible", "visible neurons"], ["memory", "memory neurons"], ["synapse", "synapse"]];
 const STYLE_TINY = `
-.amx-tiny .axis { stroke: var(--amx-line); stroke-width: 1; }
-.amx-tiny .bar { fill: var(--amx-query); }
-.amx-tiny .mem { fill: var(--amx-memory); }
-.amx-tiny .said { fill: none; stroke: var(--amx-memory); stroke-width: 1; }
-.amx-tiny .said.up { fill: var(--amx-memory); }
-.amx-tiny .grip { fill: transparent; cursor: ns-resize; touch-action: none; }
-.amx-tiny .wire { stroke: var(--amx-muted); stroke-width: 2; fill: none; }
-.amx-tiny .wire.off { stroke: var(--amx-wrong); stroke-dasharray: 4 4; }
-.amx-tiny .head { fill: var(--amx-muted); }
-.amx-tiny .head.off { fill: var(--amx-wrong); }
-.amx-tiny path.total { stroke: var(--amx-energy); stroke-width: 3; fill: none; }
-.amx-tiny path.visible { stroke: var(--amx-query); stroke-width: 1.6; fill: none; }
-.amx-tiny path.memory { stroke: var(--amx-memory); stroke-width: 1.6; fill: none; stroke-dasharray: 6 3; }
-.amx-tiny path.synapse { stroke: var(--amx-muted); stroke-width: 1.6; fill: none; stroke-dasharray: 2 3; }
-.amx-tiny .rise { stroke: var(--amx-wrong); stroke-width: 2; opacity: .55; }
-.amx-tiny .now { stroke: var(--amx-line); stroke-width: 1; }
-.amx-tiny text.strong { fill: var(--amx-ink); font-weight: 600; }
-.amx-tiny text.mid { text-anchor: middle; }
+.amx-tinybrain .axis { stroke: var(--amx-line); stroke-width: 1; }
+.amx-tinybrain .bar { fill: var(--amx-query); }
+.amx-tinybrain .mem { fill: var(--amx-memory); }
+.amx-tinybrain .said { fill: none; stroke: var(--amx-memory); stroke-width: 1; }
+.amx-tinybrain .said.up { fill: var(--amx-memory); }
+.amx-tinybrain .grip { fill: transparent; cursor: ns-resize; touch-action: none; }
+.amx-tinybrain .wire { stroke: var(--amx-muted); stroke-width: 2; fill: none; }
+.amx-tinybrain .wire.off { stroke: var(--amx-wrong); stroke-dasharray: 4 4; }
+.amx-tinybrain .head { fill: var(--amx-muted); }
+.amx-tinybrain .head.off { fill: var(--amx-wrong); }
+.amx-tinybrain path.total { stroke: var(--amx-energy); stroke-width: 3; fill: none; }
+.amx-tinybrain path.visible { stroke: var(--amx-query); stroke-width: 1.6; fill: none; }
+.amx-tinybrain path.memory { stroke: var(--amx-memory); stroke-width: 1.6; fill: none; stroke-dasharray: 6 3; }
+.amx-tinybrain path.synapse { stroke: var(--amx-muted); stroke-width: 1.6; fill: none; stroke-dasharray: 2 3; }
+.amx-tinybrain .rise { stroke: var(--amx-wrong); stroke-width: 2; opacity: .55; }
+.amx-tinybrain .now { stroke: var(--amx-line); stroke-width: 1; }
+.amx-tinybrain text.strong { fill: var(--amx-ink); font-weight: 600; }
+.amx-tinybrain text.mid { text-anchor: middle; }
 `;
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
-  const ui = card(element, {
-    name: "tinybrain", title: "TinyBrain, live", still: options.still,
+  const life = explorable(element, options, {
+    name: "tinybrain", title: "TinyBrain, live", patience: 400,
     label: "Explorable: two layers of neurons joined by one synapse come to rest in a low place of their energy",
-    reset: () => begin({ ...START }, true),
+    style: STYLE_TINY, start: START, settingsFrom, play,
   });
-  ui.root.classList.add("amx-tiny");
-  ui.root.prepend(node("style", {}, STYLE_TINY));
-  const link = address("tinybrain", ui.root, (given) => begin(settingsFrom(given), false));
-  let now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
+  const { ui, now, touched, soon, halt } = life;
   let ride = run(now);
   let moment = 0; // which state is shown
-  let stop = () => {};
-  let timer = 0;
 
   const plot = svg("svg", {});
   const [bars, wires, mems, lines, marks, labels, grips] = ["bars", "wires", "mems", "lines", "marks", "labels", "grips"].map((name) => svg("g", { class: name }));
@@ -283,8 +278,7 @@ export function mount(element, options = {}) {
   }
 
   function rewind() {
-    stop();
-    clearTimeout(timer);
+    halt();
     ride = run(now);
     moment = 0;
     betaSlider.show(now.beta);
@@ -302,30 +296,10 @@ export function mount(element, options = {}) {
 
   function play(after = null) {
     rewind();
-    stop = animate(3600, (t) => {
+    life.film(3600, (t) => {
       moment = t * (ride.trace.length - 1);
       drawState();
-    }, () => {
-      ui.say(...tell(ride, now));
-      if (typeof after === "function") after();
-    });
-  }
-
-  function soon() {
-    clearTimeout(timer);
-    timer = setTimeout(() => play(), 400);
-  }
-
-  function touched() {
-    guess.cancel();
-    link.write(now);
-  }
-
-  function begin(settings, clear) {
-    now = settingsFrom(settings);
-    guess.reset();
-    if (clear) link.clear();
-    play();
+    }, () => ui.say(...tell(ride, now)), after);
   }
 
   const betaSlider = slider({
@@ -344,30 +318,13 @@ export function mount(element, options = {}) {
   ui.row.append(way.root, node("button", { type: "button", class: "amx-push", onclick: () => { touched(); play(); } }, "Run again"));
   ui.hint.append("Drag the orange bars to make another cue; the three memories are A, B and C. Then turn β down to 0.1, or read the synapse one way and slow the memory layer down.");
 
-  const guess = prediction(ui.ask, {
+  life.ask({
     question: "Each memory neuron hears its own pattern. Suppose it answers with the pattern of its neighbour instead. What will the network do?",
     answers: [["rest", "Settle somewhere else"], ["move", "Never settle"]],
     reply: (key) => `${key === "move" ? "Yes: it walks in a circle." : "No: it walks in a circle."} A calls B, B calls C, C calls A. The weights are as strong as before, but no energy belongs to them.`,
-    play: (key, done) => {
-      now = settingsFrom({ ...START, way: "one", beta: 3, tau: 2 });
-      link.write(now);
-      play(done);
-    },
+    asked: { ...START, way: "one", beta: 3, tau: 2 },
   });
 
   rewind();
-  const unlook = whenLookChanges(ui.stage, drawAll);
-  const unseen = options.still ? (play(), () => {}) : whenSeen(ui.root, () => play());
-  return {
-    settings: () => ({ ...now, v: [...now.v] }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
-    destroy() {
-      stop();
-      clearTimeout(timer);
-      unlook();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
-  };
+  return life.open({ draw: drawAll });
 }

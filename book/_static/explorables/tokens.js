@@ -1,4 +1,4 @@
-import { address, animate, card, choice, clamp, draggable, nice, node, numberFrom, prediction, set, slider, svg, whenLookChanges, whenSeen } from "./common.js";
+import { choice, clamp, draggable, explorable, nice, node, numberFrom, set, slider, svg } from "./common.js";
 
 // Tokens going downhill: a small Energy Transformer whose tokens can be drawn. It must teach: two
 // terms of one energy pull, attention towards each other and memories towards what is known; both
@@ -175,19 +175,14 @@ const PARTS = [["total", "sum"], ["attention", "attention"], ["memory", "memorie
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
-  const ui = card(element, {
-    name: "tokens", title: "Tokens going downhill", still: options.still,
+  const life = explorable(element, options, {
+    name: "tokens", title: "Tokens going downhill", patience: 400,
     label: "Explorable: twelve tokens move down the sum of an attention energy and a memory energy",
-    reset: () => begin({ ...START }, true),
+    style: STYLE_TOKENS, start: START, settingsFrom, play,
   });
-  ui.root.classList.add("amx-tokens");
-  ui.root.prepend(node("style", {}, STYLE_TOKENS));
-  const link = address("tokens", ui.root, (given) => begin(settingsFrom(given), false));
-  let now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
+  const { ui, now, touched, soon, halt } = life;
   let ride = run(now);
   let moment = 0;
-  let stop = () => {};
-  let timer = 0;
 
   const plot = svg("svg", {});
   const [back, links, ways, tokens, lines, labels, grips] = ["back", "links", "ways", "tokens", "lines", "labels", "grips"].map((name) => svg("g", { class: name }));
@@ -311,8 +306,7 @@ export function mount(element, options = {}) {
   }
 
   function rewind() {
-    stop();
-    clearTimeout(timer);
+    halt();
     ride = run(now);
     moment = 0;
     sliders.forEach(([key, control]) => control.show(now[key]));
@@ -329,30 +323,10 @@ export function mount(element, options = {}) {
 
   function play(after = null) {
     rewind();
-    stop = animate(3200, (t) => {
+    life.film(3200, (t) => {
       moment = clamp(t, 0, 1) * STEPS;
       drawState();
-    }, () => {
-      ui.say(...tell(ride, now));
-      if (typeof after === "function") after();
-    });
-  }
-
-  function soon() {
-    clearTimeout(timer);
-    timer = setTimeout(() => play(), 400);
-  }
-
-  function touched() {
-    guess.cancel();
-    link.write(now);
-  }
-
-  function begin(settings, clear) {
-    now = settingsFrom(settings);
-    guess.reset();
-    if (clear) link.clear();
-    play();
+    }, () => ui.say(...tell(ride, now)), after);
   }
 
   const control = (name, label, min, max, log = false) => [name, slider({
@@ -368,30 +342,13 @@ export function mount(element, options = {}) {
   ui.row.append(node("button", { type: "button", class: "amx-push", onclick: () => { touched(); play(); } }, "Run again"));
   ui.hint.append("Orange: tokens, drag them to where they should start; the dot on the ring is what the energy sees of each. Turn one weight to zero, then the other. Then take only attention, β at 20, and let tokens look at themselves.");
 
-  const guess = prediction(ui.ask, {
+  life.ask({
     question: "Switch the memories off. What will attention alone do with twelve tokens that know nothing?",
     answers: [["spread", "Keep them spread out"], ["heap", "Pull them together"]],
     reply: (key) => `${key === "heap" ? "Yes: they pile up." : "No: they pile up."} Every token is happy when others point its way. Attention spreads what is known; it knows nothing itself.`,
-    play: (key, done) => {
-      now = settingsFrom({ ...START, ...ANSWERED });
-      link.write(now);
-      play(done);
-    },
+    asked: { ...START, ...ANSWERED },
   });
 
   rewind();
-  const unlook = whenLookChanges(ui.stage, drawAll);
-  const unseen = options.still ? (play(), () => {}) : whenSeen(ui.root, () => play());
-  return {
-    settings: () => ({ ...now, t: [...now.t] }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
-    destroy() {
-      stop();
-      clearTimeout(timer);
-      unlook();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
-  };
+  return life.open({ draw: drawAll });
 }

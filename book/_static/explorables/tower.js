@@ -1,4 +1,4 @@
-import { address, animate, card, choice, nice, node, numberFrom, prediction, set, slider, svg, whenLookChanges, whenSeen } from "./common.js";
+import { choice, explorable, nice, numberFrom, set, slider, svg } from "./common.js";
 import { TOWER_DIGITS, TOWER_MEASURED, TOWER_WEIGHTS } from "./tower_weights.js";
 
 // A tower of five floors, live: image 8 x 8, features 12 x 6 x 6, pooled 12 x 3 x 3, hidden 48,
@@ -231,17 +231,13 @@ const STYLE_TOWER = `
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
-  const ui = card(element, {
-    name: "tower", title: "A tower of five floors, live", still: options.still,
+  const life = explorable(element, options, {
+    name: "tower", title: "A tower of five floors, live",
     label: "Explorable: a memory of five floors completes and names a digit by going down one energy",
-    reset: () => begin({ ...START }, true),
+    style: STYLE_TOWER, start: START, settingsFrom, play,
   });
-  ui.root.classList.add("amx-tower");
-  ui.root.prepend(node("style", {}, STYLE_TOWER));
-  const link = address("tower", ui.root, (given) => begin(settingsFrom(given), false));
-  let now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
+  const { ui, now, touched, halt } = life;
   let ride = run(now);
-  let stop = () => {};
   const plot = svg("svg", {});
   ui.stage.append(plot);
   let box = {};
@@ -336,31 +332,20 @@ export function mount(element, options = {}) {
 
   /** Run again and let the sweeps pass; the slider follows. */
   function play(after = null) {
-    stop();
+    halt();
     ride = run(now);
     now.sweep = SWEEPS;
     show();
     layout();
-    stop = animate(3000, (t) => {
+    life.film(3000, (t) => {
       draw(2 * SWEEPS * t);
       sweep.show(Math.round(SWEEPS * t));
-    }, () => {
-      ui.say(...tell(ride, now));
-      if (typeof after === "function") after();
-    });
+    }, () => ui.say(...tell(ride, now)), after);
   }
 
   function change(part) {
-    guess.cancel();
     Object.assign(now, part);
-    link.write(now);
-    play();
-  }
-
-  function begin(settings, clear) {
-    now = settingsFrom(settings);
-    guess.reset();
-    if (clear) link.clear();
+    touched();
     play();
   }
 
@@ -371,7 +356,7 @@ export function mount(element, options = {}) {
   });
   const sweep = slider({
     name: "sweep", label: "Sweep", min: 0, max: SWEEPS, step: 1, value: now.sweep, format: String,
-    input: (k) => { stop(); guess.cancel(); now.sweep = k; link.write(now); draw(2 * k); ui.say(...tell(ride, now)); },
+    input: (k) => { halt(); now.sweep = k; touched(); draw(2 * k); ui.say(...tell(ride, now)); },
   });
   const seen = choice({ name: "seen", label: "Held of the picture", value: now.seen, options: SEEN, input: (key) => change({ seen: key }) });
   const way = choice({ name: "way", label: "The floors jump", value: now.way, options: [["turns", "in turns"], ["once", "all at once"]], input: (key) => change({ way: key }) });
@@ -379,30 +364,14 @@ export function mount(element, options = {}) {
   ui.row.append(seen.root, way.root);
   ui.hint.append(`Lie to it about the name; hold nothing and give it only a name; let all floors jump at once. Of 397 digits that it has not seen it names ${nice(100 * TOWER_MEASURED.named, 0)} %.`);
 
-  const guess = prediction(ui.ask, {
+  life.ask({
     question: "Hold the upper half of this 3 and say that it is a 2. What will the tower draw below?",
     answers: [["three", "The rest of a 3"], ["two", "The foot of a 2"]],
     reply: (key) => `${key === "two" ? "Yes" : "No"}: the foot of a 2. Name and pixels are only currents to it, and both are held. The free pixels settle where they fit both best.`,
-    play: (key, done) => {
-      now = settingsFrom({ ...START, told: 2 });
-      link.write(now);
-      play(done);
-    },
+    asked: { ...START, told: 2 },
   });
 
   drawAll();
   ui.say(...tell(ride, now));
-  const unlooked = whenLookChanges(ui.stage, drawAll);
-  const unseen = options.still ? (play(), () => {}) : whenSeen(ui.root, () => play());
-  return {
-    settings: () => ({ ...now }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
-    destroy() {
-      stop();
-      unlooked();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
-  };
+  return life.open({ draw: drawAll });
 }
