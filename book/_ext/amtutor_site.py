@@ -26,6 +26,7 @@ from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 BOOK = Path(__file__).resolve().parent.parent
 EXPLORABLES = BOOK / "_static" / "explorables"
 CHECKED = "# NBVAL_CHECK_OUTPUT"
+INSIDE_NUMBER = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|[×±%])|(?<=[×±]) (?=\d)")
 MATHJAX = "mathjax/tex-chtml.js"
 MATHJAX_CDN = "https://cdn.jsdelivr.net/npm/mathjax@3.2.2/es5/tex-chtml.js"
 
@@ -219,6 +220,7 @@ def tidy_document(app: Sphinx, doctree: nodes.document) -> None:
             block.children = [nodes.Text(text.removeprefix(CHECKED).lstrip("\n"))]
             block.rawsource = block.children[0].astext()
     keep_together(doctree)
+    keep_numbers(doctree)
     for image in doctree.findall(nodes.image):
         if not image.get("alt"):
             captions = image.parent.traverse(nodes.caption) if image.parent else []
@@ -236,6 +238,18 @@ def keep_together(doctree: nodes.document) -> None:
         together = nodes.inline(classes=["am-together"])
         parent[place : place + 2] = [together, nodes.Text(after[mark.end() :])]
         together += [formula, nodes.Text(mark[0])]
+
+
+def keep_numbers(doctree: nodes.document) -> None:
+    """No line ends inside 8 000, 28 × 28, 5 %, 1 ± 2 or a short name in code."""
+    verbatim = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
+    for text in list(doctree.findall(nodes.Text)):
+        whole = INSIDE_NUMBER.sub("\u00a0", text)
+        if whole != text and not isinstance(text.parent, verbatim):
+            text.parent.replace(text, nodes.Text(whole))
+    for code in doctree.findall(nodes.literal):
+        if len(code.astext()) <= 16 and " " not in code.astext():
+            code["classes"].append("am-together")  # fd-c10 has a hyphen, not a hyphenation
 
 
 # ------------------------------------------------------------------------------------- numbers

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import amtutor_site
+import docutils.nodes
+import docutils.utils
 import nbformat
 import numpy as np
 import pytest
@@ -141,3 +143,13 @@ def test_bundle_refuses_what_it_cannot_inline(tmp_path, text):
     (tmp_path / "a.js").write_text(text + "\n")
     with pytest.raises(ValueError, match="cannot be written into a page"):
         amtutor_site.bundle(tmp_path / "a.js")
+
+
+def test_no_line_ends_inside_a_number():
+    document = docutils.utils.new_document("page")
+    code = docutils.nodes.literal("", "8 000")
+    text = docutils.nodes.Text("8 000 of 12 × 12, 5 % or 1 ± 2; in 2021 12 000 000, not 3 4567")
+    document += docutils.nodes.paragraph("", "", text, code)
+    amtutor_site.keep_numbers(document)
+    wanted = "8~000 of 12~×~12, 5~% or 1~±~2; in 2021 12~000~000, not 3 4567"
+    assert document.astext() == wanted.replace("~", "\u00a0") + "8 000"
