@@ -40,18 +40,26 @@ def measure(run: Run, model, n: int, features: str) -> dict:
     with torch.no_grad():
         samples = run.task.sample(model, n, seed=0)
         back = model.pictures(model.codes(train[-n:]))
+        owner = latent.winners(run.task.codes(model, train), model.memories)
+        owners = model.pictures(model.memories[owner[-n:]])
     near = nearest_training_images(samples[:2000], train)
     held_out = nearest_training_images(run.data["test"][:1000], train)
     found |= {
         "samples": n,
         "memorised_fraction": float((near.ratio < 1 / 3).mean()),
         "memorised_fraction_of_test": float((held_out.ratio < 1 / 3).mean()),
+        "dead_fraction_of_all": 1 - len(owner.unique()) / len(model.memories),
     }
     if features == "none":
         return found
     look = extractor(features)
     train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))]
-    sets = {"fd-c10": samples, "fd-c10_reconstructions": back, "fd-c10_floor": run.data["test"][:n]}
+    sets = {
+        "fd-c10": samples,
+        "fd-c10_owners": owners,  # of n photographs, the memory that each is nearest to
+        "fd-c10_reconstructions": back,
+        "fd-c10_floor": run.data["test"][:n],
+    }
     reference = look(train[:n])
     return found | {k: float(frechet(look(v), reference)) for k, v in sets.items()}
 
