@@ -126,6 +126,7 @@ export function settingsFrom(given, otherwise = START) {
 }
 
 const STYLE_QUESTIONS = `
+.amx-questions .amx-row { align-items: end; }
 .amx-questions .plot { position: relative; height: 300px; margin-left: 26px; border: 1px solid var(--amx-line); border-radius: 8px; overflow: hidden; }
 .amx-questions .plot > * { position: absolute; inset: 0; width: 100%; height: 100%; }
 .amx-questions .plot svg { touch-action: pan-y; cursor: crosshair; }

@@ -362,7 +362,7 @@ export function mount(element, options = {}) {
   const way = choice({ name: "way", label: "The floors jump", value: now.way, options: [["turns", "in turns"], ["once", "all at once"]], input: (key) => change({ way: key }) });
   ui.controls.append(digit.root, told.root, sweep.root);
   ui.row.append(seen.root, way.root);
-  ui.hint.append(`Lie to it about the name; hold nothing and give it only a name; let all floors jump at once. Of 397 digits that it has not seen it names ${nice(100 * TOWER_MEASURED.named, 0)} %.`);
+  ui.hint.append(`Lie to it about the name; hold nothing and give it only a name; let all floors jump at once. Of 397 digits that it has not seen it names ${nice(100 * TOWER_MEASURED.named, 0)} % right.`);
 
   life.ask({
     question: "Hold the upper half of this 3 and say that it is a 2. What will the tower draw below?",
