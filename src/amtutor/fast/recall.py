@@ -8,7 +8,7 @@ The plain sweep asks every memory at every visit. This one spends work only wher
 2. **A doubtful case goes from flip to flip.** The identity of ``DiscreteDenseAM.flip_gains``
    gives, from one matrix product, by how much every bit is held. That stays right until the next
    flip, so the first visit with a negative margin is found without making the visits before it
-   (:class:`_Walk`). After 1, 4, 16, ... flips more, the case may have become clear: back to 1.
+   (:class:`_Walk`). After 8, 32, 128, ... flips more, the case may have become clear: back to 1.
 3. **No rounding decides.** Products run in float32 with a rigorous bound on their error; a visit
    whose margin is within the bound is decided by the plain vote (float64, then whole numbers).
 
@@ -55,7 +55,7 @@ class FastSweep:
                 rests[rows] = self.strides.run(*some, piece=self.piece)
             board[rows], made[rows] = some[0], some[2]
             rows = rows[some[2][:, 0] < visits.shape[1]]
-            flips = max(1, 4 * flips)
+            flips = max(8, 4 * flips)
         state.copy_(board[:, :-1])
         return rests
 
