@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from amtutor import data
-from amtutor.generative import prototypes as proto
+from amtutor.memory import prototypes as proto
 
 K, BETA, ROUNDS, TARGET, DEAD = 120, 60.0, 3, 0.02, 0.05
 

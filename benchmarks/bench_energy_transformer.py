@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 
-from amtutor.energy_transformer import EnergyTransformerBlock
-from amtutor.fast.matmul import reduced_precision
+from amtutor import fast
+from amtutor.fast._matmul import reduced_precision
+from amtutor.network.energy_transformer import EnergyTransformerBlock
 
 HERE = Path(__file__).resolve().parent
 STATUS = Path("/proc/self/status")  # Linux only; elsewhere peak memory is not measured
@@ -82,7 +83,8 @@ def once(size: str, job: str, way: str, block, x) -> list[torch.Tensor]:
     }[products]
     walk = partial(by_autograd, block, x, steps)
     if form is not None:
-        walk = partial(block, x, steps=steps, step_size=ETA, fast=form)
+        take = partial(fast.walk, mode=form) if form else EnergyTransformerBlock.__call__
+        walk = partial(take, block, x, steps=steps, step_size=ETA)
     if job == "inference":
         with torch.no_grad(), setting:
             return [walk()]

@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from amtutor import lagrangians as lag
-from amtutor import synapses as syn
-from amtutor.fast import ham as fast
-from amtutor.ham import HAM, NeuronLayer
+from amtutor import fast
+from amtutor.fast._descend import _product
+from amtutor.network import lagrangians as lag
+from amtutor.network import synapses as syn
+from amtutor.network.ham import HAM, NeuronLayer
 
 BATCH, STEPS, DT, ROUNDS, TARGET = 256, 100, 0.1, 5, 0.7
 HERE = Path(__file__).resolve().parent
@@ -155,14 +156,14 @@ def products_alone(ham: HAM, states):
     weight = connection.synapse.weight
     back = weight.T.contiguous()
     for _ in range(STEPS):
-        fast._product(states["v"], weight)
-        fast._product(states["m"], back)
+        _product(states["v"], weight)
+        _product(states["m"], back)
 
 
 WAYS = {
     "automatic differentiation": by_autograd,
     "HAM.descend": closed_form,
-    "fast.ham.descend": hurried,
+    "fast.descend": hurried,
 }
 
 
@@ -198,7 +199,7 @@ def race(name: str, ham: HAM, states, peer: Peer | None) -> None:
         if way != "hamux":
             seconds = statistics.median(r[way] for r in rounds)
             print(f"  {way:32s} {1e3 * seconds:8.1f} ms  {ratio[way]:5.2f} x {base}")
-    way = min(("HAM.descend", "fast.ham.descend"), key=ratio.get)
+    way = min(("HAM.descend", "fast.descend"), key=ratio.get)
     best = ratio[way]
     if peer and best <= TARGET:
         print(f"  aim met by {way}: {best:.2f}, wanted {TARGET} x hamux")

@@ -16,7 +16,7 @@ import torch
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 
 from amtutor.descent import descend
-from amtutor.prediction import AssociativeMemoryClassifier, infer, mixed_energy
+from amtutor.memory.prediction import AssociativeMemoryClassifier, infer, mixed_energy
 
 PAIRS, QUESTIONS, D, CLASSES, STEPS, ROUNDS = 8000, 2000, 64, 10, 10, 3
 BETA, MIX, TARGET = 0.1, 0.5, 0.25  # wide: narrow tails drown in KernelDensity's rounding

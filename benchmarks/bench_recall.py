@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from amtutor.discrete import DiscreteDenseAM, Exponential, RectifiedPolynomial
+from amtutor import fast
+from amtutor.memory.discrete import DiscreteDenseAM, Exponential, RectifiedPolynomial
 
 HERE = Path(__file__).resolve().parent
 STATUS = Path("/proc/self/status")  # Linux only; elsewhere peak memory is not measured
@@ -80,9 +81,9 @@ def measure_peak(name: str) -> None:
     separation, _, k, dim, queries, visits, *_ = CASES[name]
     patterns, cues, order = problem(k, dim, queries, visits)
     small = problem(8, 16, 2, 16)
-    DiscreteDenseAM(small[0], separation).recall(small[1], order=small[2], fast=True)
+    fast.recall(DiscreteDenseAM(small[0], separation), small[1], order=small[2])
     before = _status("VmRSS")
-    DiscreteDenseAM(patterns, separation).recall(cues, order=order, fast=True)
+    fast.recall(DiscreteDenseAM(patterns, separation), cues, order=order)
     print(_status("VmHWM") - before)
 
 
@@ -111,11 +112,11 @@ def measure(name: str) -> None:
         return [naive(energy, xi, start[q], steps[q, :part]) for q in range(some)]
 
     def ours():
-        return memory.recall(cues, order=order, fast=True)
+        return fast.recall(memory, cues, order=order)
 
     same = torch.equal(
         torch.tensor(np.stack(loop())),
-        memory.recall(cues[:some], order=order[:some, :part], fast=True).state,
+        fast.recall(memory, cues[:some], order=order[:some, :part]).state,
     )
     same &= torch.equal(ours().state, memory.recall(cues, order=order).state)
     pairs = [(seconds(loop), seconds(ours)) for _ in range(ROUNDS)]

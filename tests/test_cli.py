@@ -186,14 +186,14 @@ def test_presets_are_listed_with_exact_counts(here, capsys):
 
 
 def test_evaluate_passes_on_what_was_asked(here, capsys, monkeypatch):
-    evaluate = pytest.importorskip("amtutor.evaluate")
+    evaluation = pytest.importorskip("amtutor.train.evaluation")
     asked = []
 
     def stub(folder, **chosen):
         asked.append((folder, chosen))
         return {"fd-c10": 1.5}
 
-    monkeypatch.setattr(evaluate, "evaluate_run", stub, raising=False)
+    monkeypatch.setattr(evaluation, "evaluate_run", stub, raising=False)
     say(capsys, "train", "toy-smoke", *QUICK)
     words = ["evaluate", "--features", "c10", "--n", "100", "--seed", "3"]
     code, out, _ = say(capsys, *words, "--json")
@@ -204,7 +204,7 @@ def test_evaluate_passes_on_what_was_asked(here, capsys, monkeypatch):
 
 
 def test_evaluate_the_toy(here, capsys):
-    pytest.importorskip("amtutor.evaluate.runs")
+    pytest.importorskip("amtutor.train.evaluation")
     say(capsys, "train", "toy-smoke", *QUICK)
     code, out, err = say(capsys, "evaluate", "--features", "c10", "--n", "20")
     assert code == 0 and out == "runs/toy-smoke/evaluation.json\n" and "dead_fraction" in err

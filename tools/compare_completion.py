@@ -2,7 +2,7 @@
 
     python tools/compare_completion.py
 
-Measures the weights that ship (`amtutor.masked_images.load`) and fills that learn nothing, with the
+Measures the weights that ship (`masked_images.load`) and fills that learn nothing, with the
 same masks for all, and writes results/et-completion/comparison.json; the numbers of each model also
 go into the card of its weights. About three minutes on one core.
 """
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from amtutor import data, inpainting
-from amtutor.masked_images import hide_patches, load, to_patches
+from amtutor import data
+from amtutor.network import inpainting
+from amtutor.network.masked_images import hide_patches, load, to_patches
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {"energy_transformer": "et-completion", "plain_transformer": "transformer-completion"}

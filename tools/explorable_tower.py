@@ -5,7 +5,7 @@
 Learns from the first 1 400 (shuffled) of scikit-learn's 8 x 8 digits to name them and to complete
 them, looks at the other 397, rounds every weight to one byte, and writes the same weights twice:
 book/_static/explorables/tower_weights.js, with ten of the unseen digits and what was measured, and
-src/amtutor/weights/ham_digits_small.npz, for `amtutor.hierarchical.load("small")`.
+src/amtutor/weights/ham_digits_small.npz, for `amtutor.network.towers.load("small")`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amtutor.ham import HAM
-from amtutor.hierarchical import ask, pixels, settle, split_digits, tower
+from amtutor.data import split_digits
+from amtutor.network.ham import HAM
+from amtutor.network.towers import ask, pixels, settle, tower
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorables"
 TARGET = FOLDER / "tower_weights.js"

@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from amtutor.prediction import AssociativeMemoryClassifier, AssociativeMemoryRegressor
+from amtutor.memory.prediction import AssociativeMemoryClassifier, AssociativeMemoryRegressor
 
 FOLDER = Path(__file__).resolve().parents[1] / "results" / "prediction"
 TABLES = ("wine", "breast_cancer", "digits", "diabetes")

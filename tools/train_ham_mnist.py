@@ -23,8 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amtutor.ham import HAM
-from amtutor.hierarchical import ask, one_way, pixels, settle, split_digits, tower
+from amtutor.data import split_digits
+from amtutor.network.ham import HAM
+from amtutor.network.towers import ask, one_way, pixels, settle, tower
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -234,14 +234,14 @@ def draw_samples(args: argparse.Namespace) -> None:
 
 def evaluate_run(args: argparse.Namespace) -> None:
     """Print and store the distance of a run's pictures to the data."""
-    from amtutor import evaluate
+    from amtutor.train import evaluation
 
     run = _open(args)
     chosen = {"n_samples": args.n, "batch_size": args.batch_size, "seed": args.seed}
     chosen = {k: v for k, v in chosen.items() if v is not None}
     if args.device:
         chosen["device"] = args.device
-    report = evaluate.evaluate_run(run.folder, features=args.features, **chosen)
+    report = evaluation.evaluate_run(run.folder, features=args.features, **chosen)
     print(json.dumps(report, indent=2) if args.json else run.folder / "evaluation.json")
 
 

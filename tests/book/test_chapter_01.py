@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from amtutor import data
-from amtutor.dense import lse_energy, lse_gradient
 from amtutor.descent import descend
-from amtutor.discrete import DiscreteDenseAM, Exponential, Polynomial, measure_error_rate
+from amtutor.memory.capacity import measure_error_rate
+from amtutor.memory.dense import lse_energy, lse_gradient
+from amtutor.memory.discrete import DiscreteDenseAM, Exponential, Polynomial
 
 SHAPE, D = (24, 24), 576
 

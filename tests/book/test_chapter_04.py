@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from amtutor import data, show
-from amtutor import lagrangians as lag
-from amtutor import synapses as syn
-from amtutor.discrete import DiscreteDenseAM, Exponential, Polynomial, RectifiedPolynomial
-from amtutor.ham import HAM, NeuronLayer
+from amtutor.memory.discrete import DiscreteDenseAM, Exponential, Polynomial, RectifiedPolynomial
+from amtutor.network import lagrangians as lag
+from amtutor.network import synapses as syn
+from amtutor.network.ham import HAM, NeuronLayer
 
 DOUBLE = torch.float64
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from amtutor import data, hierarchical, show
-from amtutor import lagrangians as lag
-from amtutor import synapses as syn
-from amtutor.dense import lse_weights
-from amtutor.ham import HAM, NeuronLayer
-from amtutor.hierarchical import ask, load, one_way, pixels, settle, split_digits
+from amtutor import data, show
+from amtutor.data import split_digits
+from amtutor.memory.dense import lse_weights
+from amtutor.network import lagrangians as lag
+from amtutor.network import synapses as syn
+from amtutor.network import towers as hierarchical
+from amtutor.network.ham import HAM, NeuronLayer
+from amtutor.network.towers import ask, load, one_way, pixels, settle
 
 DOUBLE = torch.float64
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "ham-mnist"

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from amtutor import data, masked_images
-from amtutor import energy_transformer as et
-from amtutor import lagrangians as lag
-from amtutor.ham import HAM, NeuronLayer
+from amtutor import data
+from amtutor.network import energy_transformer as et
+from amtutor.network import lagrangians as lag
+from amtutor.network import masked_images
+from amtutor.network.ham import HAM, NeuronLayer
 from amtutor.train import load_preset
 
 DOUBLE = torch.float64
@@ -134,7 +135,7 @@ def test_d3_a_token_that_may_looks_at_itself():
 
 
 def test_d3_one_asking_token_is_chapter_3():
-    from amtutor.dense import attention_energy
+    from amtutor.memory.dense import attention_energy
 
     memories, query = normal(7, 16), normal(16, seed=1)
     alone = -torch.logsumexp(0.5 * memories @ query, -1) / 0.5
@@ -220,7 +221,7 @@ def test_d5_opposites_climb_when_steps_are_long():
 
 def test_d6_unseen_pictures_are_completed(model, unseen):
     images, hidden = unseen
-    from amtutor.inpainting import mean_fill
+    from amtutor.network.inpainting import mean_fill
 
     ours = error(images, hidden, model.complete(images, hidden))
     assert ours < 0.5 * error(images, hidden, mean_fill(images, hidden))

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from amtutor.descent import distinct
-from amtutor.prediction import (
+from amtutor.memory.prediction import (
     AssociativeMemoryClassifier,
     AssociativeMemoryRegressor,
     clamped_descent,
@@ -138,7 +138,7 @@ def test_e3_approximation_falls_and_stopping_early_can_win():
 
 
 def test_e4_stretched_coordinates_are_the_energy_of_chapter_3():
-    from amtutor.dense import DenseAM
+    from amtutor.memory.dense import DenseAM
 
     hour, height = notes()
     joint = torch.cat([0.3**0.5 * hour, 0.7**0.5 * height], 1)

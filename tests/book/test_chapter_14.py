@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from amtutor import data
-from amtutor.dense import DenseAM, attention_energy, lse_energy, lsr_energy, nearest
-from amtutor.generative import prototypes as proto
-from amtutor.hierarchical import split_digits
+from amtutor.data import split_digits
+from amtutor.memory import prototypes as proto
+from amtutor.memory.dense import DenseAM, attention_energy, lse_energy, lsr_energy, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOUBLE = torch.float64

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import amtutor
-from amtutor import dense
 from amtutor.generative import latent
+from amtutor.memory import dense
 from amtutor.train import load_preset
 from amtutor.train.optim import rate
 

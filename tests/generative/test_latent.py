@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amtutor.dense import lse_energy
 from amtutor.generative import latent
+from amtutor.memory.dense import lse_energy
 
 DOUBLE = torch.float64
 SMALL = {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "groups": 4, "patch": 4}

@@ -10,10 +10,10 @@ import xml.etree.ElementTree as ET
 import pytest
 import torch
 
-from amtutor import lagrangians as lag
 from amtutor import show
-from amtutor import synapses as syn
-from amtutor.ham import HAM, NeuronLayer
+from amtutor.network import lagrangians as lag
+from amtutor.network import synapses as syn
+from amtutor.network.ham import HAM, NeuronLayer
 from amtutor.show.diagram import hypergraph
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from amtutor import data
-from amtutor.generative import prototypes as proto
+from amtutor.memory import prototypes as proto
 
 EXPLORABLE = "dinosaur"
 

@@ -12,8 +12,8 @@ import torch
 from explorable_stage import FOLDER, NAMES, ROOT, Stage
 
 from amtutor import data
-from amtutor.dense import DenseAM, lse_energy, lse_gradient, lse_weights
-from amtutor.discrete import DiscreteDenseAM, Exponential, Polynomial
+from amtutor.memory.dense import DenseAM, lse_energy, lse_gradient, lse_weights
+from amtutor.memory.discrete import DiscreteDenseAM, Exponential, Polynomial
 from amtutor.show.style import THEMES
 
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "book" / "_ext")]

@@ -9,7 +9,7 @@ import torch
 from explorable_stage import FOLDER
 
 from amtutor.descent import distinct
-from amtutor.prediction import infer, mixed_energy, nadaraya_watson
+from amtutor.memory.prediction import infer, mixed_energy, nadaraya_watson
 
 EXPLORABLE = "questions"
 DOUBLE = torch.float64

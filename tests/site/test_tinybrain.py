@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from amtutor.ham import HAM, NeuronLayer
-from amtutor.lagrangians import Softmax, Tanh
-from amtutor.synapses import Dense
+from amtutor.network.ham import HAM, NeuronLayer
+from amtutor.network.lagrangians import Softmax, Tanh
+from amtutor.network.synapses import Dense
 
 EXPLORABLE = "tinybrain"
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from amtutor.energy_transformer import EnergyTransformerBlock
+from amtutor.network.energy_transformer import EnergyTransformerBlock
 
 EXPLORABLE = "tokens"
 

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 import torch
-
-from conftest import ROOT
+from explorable_stage import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
 import explorable_tower
-from amtutor.hierarchical import ask, load, pixels, settle, split_digits, tower
+from amtutor.data import split_digits
+from amtutor.network.towers import ask, load, pixels, settle, tower
 
 EXPLORABLE = "tower"
 DOUBLE = torch.float64

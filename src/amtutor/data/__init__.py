@@ -6,7 +6,7 @@ from amtutor.data.convert import binarise, to_spins, to_unit
 from amtutor.data.corrupt import add_noise, blur, flip_bits, mask, region, shift
 from amtutor.data.creatures import Sprites, sprites
 from amtutor.data.files import DataCorrupt, DataNotFound
-from amtutor.data.idx import digits, mnist, read_idx
+from amtutor.data.idx import digits, mnist, read_idx, split_digits
 from amtutor.data.photos import photos
 from amtutor.data.shapes import datasaurus, dinosaur
 
@@ -30,6 +30,7 @@ __all__ = [
     "read_idx",
     "region",
     "shift",
+    "split_digits",
     "sprites",
     "to_spins",
     "to_unit",

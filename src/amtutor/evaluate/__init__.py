@@ -10,7 +10,6 @@ from __future__ import annotations
 from amtutor.evaluate.features import Extractor, Features, extractor
 from amtutor.evaluate.fidelity import SelfCheckError, compare, fidelity, frechet, self_check
 from amtutor.evaluate.nearest import Nearest, memorised_fraction, nearest_training_images
-from amtutor.evaluate.runs import evaluate_run, summary
 
 __all__ = [
     "Extractor",
@@ -18,12 +17,10 @@ __all__ = [
     "Nearest",
     "SelfCheckError",
     "compare",
-    "evaluate_run",
     "extractor",
     "fidelity",
     "frechet",
     "memorised_fraction",
     "nearest_training_images",
     "self_check",
-    "summary",
 ]

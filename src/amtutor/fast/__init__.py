@@ -1,5 +1,19 @@
-"""Hand-scheduled twins of plain functions: the same answers, sooner.
+"""Twins of plain functions, by hand or compiled: the same answers, sooner. One door, four verbs.
 
-Nothing here is needed to understand the library. Each room equals its plain form by test, and is
-entered only where the caller asks for it, as in ``memory.recall(query, fast=True)``.
+===================================  ===========================================
+``fast.recall(memory, state)``       `DiscreteDenseAM.recall`, the same bits
+``fast.retrieve(memory, x)``         `DenseAM.retrieve` of an LSE memory
+``fast.walk(block, x)``              `EnergyTransformerBlock`, trained or asked
+``fast.descend(ham, states)``        `HAM.descend`
+===================================  ===========================================
+
+Nothing here is needed to understand the library. Each equals its plain form by test, imports it,
+and is never imported by it: the caller chooses.
 """
+
+from amtutor.fast._descend import descend
+from amtutor.fast._recall import recall
+from amtutor.fast._retrieve import retrieve
+from amtutor.fast._walk import walk
+
+__all__ = ["descend", "recall", "retrieve", "walk"]

@@ -11,10 +11,9 @@ They are trained together (EM 7),
 where :math:`\Omega` stops the gradient. A new picture is a descent of :math:`E_\Xi` from noise,
 decoded (EM 8).
 
-**On beta.** Here, as in EM 4, ``beta`` multiplies :math:`\|z-\xi\|^2`; in :mod:`amtutor.dense` it
-multiplies half of that. So EM's energy is *twice* :func:`amtutor.dense.lse_energy` at ``2 * beta``,
-and its gradient at the same place is twice as long: a step of EM of size 0.05 goes a tenth of the
-way to the memory.
+**On beta.** Here, as in EM 4, ``beta`` multiplies :math:`\|z-\xi\|^2`; in `amtutor.memory.dense` it
+multiplies half of that. So EM's energy is *twice* `lse_energy` at ``2 * beta``, and its gradient at
+the same place is twice as long: a step of EM of size 0.05 goes a tenth of the way to the memory.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amtutor import _check, _weights
-from amtutor.dense import lse_energy, lse_gradient, nearest
 from amtutor.descent import Descent, descend
+from amtutor.memory.dense import lse_energy, lse_gradient, nearest
 
 __all__ = [
     "Attention",

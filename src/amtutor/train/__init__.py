@@ -18,6 +18,7 @@ __all__ = [
     "Run",
     "Settings",
     "Task",
+    "evaluate_run",
     "find_task",
     "fit",
     "load_preset",
@@ -27,7 +28,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Bring ``fit`` and ``Run`` when they are asked for."""
+    """Bring ``fit``, ``Run`` and ``evaluate_run`` when they are asked for."""
     if name == "fit":
         from amtutor.train.loop import fit
 
@@ -36,4 +37,8 @@ def __getattr__(name: str):
         from amtutor.train.run import Run
 
         return Run
+    if name == "evaluate_run":
+        from amtutor.train.evaluation import evaluate_run
+
+        return evaluate_run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

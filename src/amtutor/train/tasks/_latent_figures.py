@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from amtutor import show
-from amtutor.dense import lse_energy
 from amtutor.generative import latent
+from amtutor.memory.dense import lse_energy
 
 if TYPE_CHECKING:
     from amtutor.generative.latent import LatentMemory

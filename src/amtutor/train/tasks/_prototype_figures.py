@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from amtutor import show
-from amtutor.dense import DenseAM
+from amtutor.memory.dense import DenseAM
 
 Energies = list[tuple[int, float]]
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from amtutor import _check, data
-from amtutor.masked_images import PatchModel, _lowest, build, hide_patches, to_patches
+from amtutor import _check, data, fast
+from amtutor.network.masked_images import PatchModel, _lowest, build, hide_patches, to_patches
 from amtutor.train import Draws, Settings, Task, register
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Completion(Task):
         """Return a new model."""
         model = build(self.config.to_dict()).to(self.device)
         if self.config.core == "energy":
-            model.fast = self.config.fast
+            model.walk_by = fast.walk if self.config.fast else model.walk_by
         return model
 
     def loss(

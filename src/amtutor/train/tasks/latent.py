@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from amtutor import _check
 from amtutor import data as amdata
-from amtutor.dense import lse_energy
 from amtutor.generative import latent
+from amtutor.memory.dense import lse_energy
 from amtutor.train import Draws, Settings, Task, register
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from amtutor import _check
 from amtutor import data as amdata
-from amtutor.dense import DenseAM
-from amtutor.generative import prototypes as proto
-from amtutor.hierarchical import split_digits
+from amtutor.data import split_digits
+from amtutor.memory import prototypes as proto
+from amtutor.memory.dense import DenseAM
 from amtutor.train import Draws, Settings, Task, register
 
 if TYPE_CHECKING:

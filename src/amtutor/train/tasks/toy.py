@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from amtutor import data as amdata
-from amtutor.dense import lse_energy, lse_gradient
+from amtutor.memory.dense import lse_energy, lse_gradient
 from amtutor.train import Draws, Settings, Task, register
 
 SHAPE = (1, 24, 24)

@@ -1,0 +1,657 @@
+r"""Prediction by descent: hold what is known still, and let the energy fill in the rest.
+
+A memory is a pair, features :math:`a^\mu` and target :math:`b^\mu`. With the mixed similarity
+:math:`\lambda S_x + (1-\lambda) S_y` of two squared distances (MM 5.2.2) its energy is
+
+.. math:: E(x, y) = -\tfrac1\beta \log \sum_\mu w_\mu \exp\Bigl(-\tfrac\beta2 \bigl[\lambda
+          \|x-a^\mu\|^2 + (1-\lambda)\|y-b^\mu\|^2\bigr]\Bigr)
+
+Clamping x turns the first distance into a number per memory, its *pull*; what is left is a dense
+memory of targets alone, whose full step is a weighted mean of targets:
+
+.. math:: y \leftarrow y + \eta\Bigl(\sum_\mu p_\mu b^\mu - y\Bigr), \qquad
+          p = \mathrm{softmax}_\mu\bigl(\mathrm{pull}_\mu - \tfrac{\beta(1-\lambda)}2
+          \|y-b^\mu\|^2\bigr)
+
+At :math:`\lambda = 1` the start is forgotten and one step is kernel regression (Nadaraya-Watson).
+The two estimators are scikit-learn's in every respect; scale features before them, in a pipeline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.cluster import KMeans
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+
+from amtutor import _check
+from amtutor.descent import descend
+from amtutor.memory.dense import distance_bias, lse_energy, lse_gradient
+
+__all__ = [
+    "Answer",
+    "AssociativeMemoryClassifier",
+    "AssociativeMemoryRegressor",
+    "clamped_descent",
+    "infer",
+    "mixed_energy",
+    "mixed_gradient",
+    "nadaraya_watson",
+    "pulls",
+]
+
+_BLOCK = 2**22  # scores held at a time, 32 MB in float64
+_TINY = 1e-12
+
+
+# ---------------------------------------------------------------------------- one energy
+
+
+def mixed_energy(
+    x: Tensor, y: Tensor, features: Tensor, targets: Tensor, *, beta: float, mix: float
+) -> Tensor:
+    r"""Energy of a pair (x, y) under the mixed similarity.
+
+    .. math:: E = -\tfrac1\beta\log\sum_\mu\exp\bigl(-\tfrac\beta2[\lambda\|x-a^\mu\|^2
+              + (1-\lambda)\|y-b^\mu\|^2]\bigr)
+
+    Args:
+        x: (\*batch, d); y: (\*batch, k).
+        features: (K, d), the a; targets: (K, k), the b.
+        beta: inverse temperature > 0.
+        mix: lambda in [0, 1], the share of the features in the similarity.
+
+    Returns:
+        (\*batch).
+
+    Raises:
+        ValueError, TypeError: a wrong shape, dtype or range.
+
+    Source: MM 5.13 with the similarity of MM 5.2.2, times 1/beta.
+
+    >>> one = torch.zeros(1, 1)
+    >>> x, y = torch.tensor([2.0]), torch.tensor([4.0])
+    >>> mixed_energy(x, y, one, one, beta=1.0, mix=0.25)
+    tensor(6.5000)
+    """
+    state, memories = _stretched(x, y, mix), _stretched(features, targets, mix)
+    return lse_energy(state, memories, beta=beta)
+
+
+def mixed_gradient(
+    x: Tensor, y: Tensor, features: Tensor, targets: Tensor, *, beta: float, mix: float
+) -> tuple[Tensor, Tensor]:
+    r"""Both gradients of :func:`mixed_energy`, in closed form.
+
+    .. math:: \nabla_x E = \lambda\bigl(x - \sum_\mu p_\mu a^\mu\bigr), \qquad
+              \nabla_y E = (1-\lambda)\bigl(y - \sum_\mu p_\mu b^\mu\bigr)
+
+    Arguments as there; returns tensors shaped like ``x`` and ``y``.
+    """
+    state, memories = _stretched(x, y, mix), _stretched(features, targets, mix)
+    slope = lse_gradient(state, memories, beta=beta)
+    d = x.shape[-1]
+    return math.sqrt(mix) * slope[..., :d], math.sqrt(1 - mix) * slope[..., d:]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What :func:`infer` found.
+
+    ``x`` and ``y`` as they came, filled in; ``energy``, ``steps_taken`` and ``converged`` have the
+    batch shape; ``path`` is None, or with ``record=True`` (T+1, \\*batch, d+k), x and y together.
+    """
+
+    x: Tensor
+    y: Tensor
+    energy: Tensor
+    steps_taken: Tensor
+    converged: Tensor
+    path: Tensor | None = None
+
+
+def infer(
+    x: Tensor,
+    y: Tensor,
+    features: Tensor,
+    targets: Tensor,
+    *,
+    beta: float,
+    mix: float,
+    clamp: str | None,
+    steps: int = 100,
+    step_size: float = 1.0,
+    tol: float | None = None,
+    record: bool = False,
+) -> Answer:
+    r"""Ask one energy a question: hold x, hold y, or hold nothing, and go downhill.
+
+    The descent runs in coordinates stretched by :math:`\sqrt\lambda` and :math:`\sqrt{1-\lambda}`;
+    there a step of size 1 puts what is free on the weighted mean of the memories, and no step
+    size in (0, 2) raises the energy.
+
+    Args:
+        x, y: where to start, (\*batch, d) and (\*batch, k); what is clamped stays.
+        features, targets, beta, mix: as :func:`mixed_energy`, with 0 < mix < 1.
+        clamp: "x", "y" or None.
+        steps, tol, record: as :func:`amtutor.descent.descend`; ``tol`` in stretched coordinates.
+
+    Source: MM 3.22 and 5.8-5.10; with clamp="x" MM 5.15-5.17.
+
+    >>> notes = torch.tensor([[0.0], [1.0]])
+    >>> x, y = torch.tensor([0.1]), torch.tensor([0.5])
+    >>> infer(x, y, notes, 10 * notes, beta=50.0, mix=0.9, clamp="x").y
+    tensor([0.])
+    """
+    _check.choice("clamp", clamp, ("x", "y", None))
+    if not 0 < _share(mix) < 1:
+        raise _check.fail("mix", mix, "a number above 0 and below 1")
+    memories, start, d = _stretched(features, targets, mix), _stretched(x, y, mix), x.shape[-1]
+    is_x = torch.arange(start.shape[-1], device=start.device) < d
+    held = {"x": is_x, "y": ~is_x, None: None}[clamp]
+    run = descend(
+        lambda z: lse_energy(z, memories, beta=beta),
+        start,
+        steps=steps,
+        step_size=step_size,
+        gradient=lambda z: lse_gradient(z, memories, beta=beta),
+        clamp=held,
+        tol=tol,
+        record=record,
+    )
+    unit = torch.full_like(memories[0], 1 / math.sqrt(1 - mix))
+    unit[:d] = 1 / math.sqrt(mix)
+    end = run.state * unit
+    found = [end[..., :d], end[..., d:]]
+    if clamp:  # not even the rounding of there and back
+        found["xy".index(clamp)] = x.clone() if clamp == "x" else y.clone()
+    path = run.trajectory.states * unit if record else None
+    return Answer(*found, run.energy, run.steps_taken, run.converged, path)
+
+
+def _share(mix: float) -> float:
+    """Lambda as a number in [0, 1]."""
+    if not 0 <= _check.number_or_fail("mix", mix, "a number in [0, 1]") <= 1:
+        raise _check.fail("mix", mix, "a number in [0, 1]")
+    return float(mix)
+
+
+def _stretched(x: Tensor, y: Tensor, mix: float) -> Tensor:
+    """Put x and y into one state in which the mixed distance is the plain one."""
+    share = _share(mix)
+    _check.same_kind("y", _check.floating("y", y), _check.floating("x", x))
+    if x.shape[:-1] != y.shape[:-1]:
+        raise ValueError(f"y: got shape {tuple(y.shape)}, expected x's batch {tuple(x.shape[:-1])}")
+    return torch.cat([math.sqrt(share) * x, math.sqrt(1 - share) * y], dim=-1)
+
+
+# ---------------------------------------------------------------------------- x is clamped
+
+
+def pulls(x: Tensor, features: Tensor, *, beta: float) -> Tensor:
+    r"""How strongly clamped features call each memory: :math:`-\tfrac\beta2\|x-a^\mu\|^2`, (n, K).
+
+    Up to a number of each x alone, which no softmax sees. For the mixed similarity pass
+    beta * lambda.
+    """
+    _check.positive("beta", beta)
+    return beta * (x @ features.T + distance_bias(features))
+
+
+def clamped_descent(
+    pull: Tensor,
+    targets: Tensor,
+    start: Tensor,
+    *,
+    kappa: float,
+    steps: int,
+    step_size: float = 1.0,
+) -> Tensor:
+    r"""Descend on the targets alone, every memory weighted by its pull.
+
+    .. math:: y \leftarrow y + \eta\Bigl(\sum_\mu p_\mu b^\mu - y\Bigr), \qquad
+              p = \mathrm{softmax}_\mu\bigl(\mathrm{pull}_\mu - \tfrac\kappa2\|y-b^\mu\|^2\bigr)
+
+    Args:
+        pull: (n, K), from :func:`pulls`, plus log weights where memories count differently.
+        targets: (K, k); start: (n, k).
+        kappa: :math:`\beta(1-\lambda)` >= 0; at 0 one full step forgets the start.
+        steps: >= 1; step_size: eta, in units of the full step (of MM's eta, 1/kappa).
+
+    Returns:
+        (n, k).
+
+    Source: MM 5.15-5.17.
+
+    >>> near_first = torch.tensor([[0.0, -1.0]])
+    >>> y = clamped_descent(near_first, torch.tensor([[0.0], [1.0]]), torch.zeros(1, 1),
+    ...                     kappa=0.0, steps=1)
+    >>> y.round(decimals=4)
+    tensor([[0.2689]])
+    """
+    y, lengths = start, distance_bias(targets)
+    for _ in range(steps):
+        p = torch.softmax(pull + kappa * (y @ targets.T + lengths), dim=-1)
+        y = y + step_size * (p @ targets - y)
+    return y
+
+
+def nadaraya_watson(x: Tensor, features: Tensor, targets: Tensor, *, beta: float) -> Tensor:
+    r"""Kernel regression with a Gaussian kernel of width :math:`1/\sqrt\beta`.
+
+    .. math:: \hat y(x) = \frac{\sum_\mu e^{-\frac\beta2\|x-a^\mu\|^2}\, b^\mu}
+              {\sum_\mu e^{-\frac\beta2\|x-a^\mu\|^2}}
+
+    Shapes as :func:`clamped_descent`: (n, d), (K, d), (K, k) give (n, k).
+    """
+    return torch.softmax(pulls(x, features, beta=beta), dim=-1) @ targets
+
+
+# ---------------------------------------------------------------------------- learned memories
+
+
+@dataclass
+class _Objective:
+    """The loss of MM 5.18 and its exact gradient, for memories that are learned.
+
+    A flat vector holds features (K, d), targets (K, k) and, where beta is learned, its logarithm.
+    For classes, targets are a softmax of what the vector holds, so that y stays a distribution.
+    """
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor  # of the examples, sums to one
+    start: Tensor  # (k,)
+    shape: tuple[int, int, int]  # K, d, k
+    beta: float | None  # None: learned
+    mix: float
+    steps: int
+    step_size: float
+    alpha: float
+    classes: bool
+
+    def unpack(self, flat: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Features, targets and beta of a flat vector."""
+        n_memories, d, k = self.shape
+        features = flat[: n_memories * d].reshape(n_memories, d)
+        targets = flat[n_memories * d : n_memories * (d + k)].reshape(n_memories, k)
+        if self.classes:
+            targets = targets.softmax(-1)
+        beta = self.beta if self.beta is not None else math.exp(float(flat[-1].clamp(-30, 30)))
+        return features, targets, beta
+
+    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """Value and gradient, for L-BFGS."""
+        vector = torch.from_numpy(np.asarray(flat, dtype=np.float64))
+        features, targets, beta = self.unpack(vector)
+        near = self.x @ features.T + distance_bias(features)
+        near = near - 0.5 * self.x.square().sum(-1, keepdim=True)  # -|x - a|^2 / 2, for d/d beta
+        ends, trail = self.forward(near, targets, beta)
+        value, slope = self.loss(ends)
+        d_targets, d_pull, d_kappa = self.backward(slope, trail, targets, beta)
+        d_near = beta * self.mix * d_pull
+        d_features = d_near.T @ self.x - d_near.sum(0)[:, None] * features
+        length = (features.square().sum(-1) + _TINY).sqrt()
+        value = value + self.alpha * float(length.mean())
+        d_features += self.alpha / len(features) * features / length[:, None]
+        if self.classes:
+            d_targets = targets * (d_targets - (targets * d_targets).sum(-1, keepdim=True))
+        parts = [d_features.reshape(-1), d_targets.reshape(-1)]
+        if self.beta is None:
+            d_beta = self.mix * (d_pull * near).sum() + (1 - self.mix) * d_kappa
+            parts.append((beta * d_beta).reshape(1))
+        return value, torch.cat(parts).numpy()
+
+    def forward(self, near: Tensor, targets: Tensor, beta: float):
+        """All steps of the clamped descent, and what the way back needs: (y, distances, p)."""
+        kappa, pull, trail = beta * (1 - self.mix), beta * self.mix * near, []
+        y = self.start.expand(len(near), -1)
+        for _ in range(self.steps):
+            apart = y @ targets.T + distance_bias(targets) - 0.5 * y.square().sum(-1, keepdim=True)
+            p = torch.softmax(pull + kappa * apart, dim=-1)
+            trail.append((y, apart, p))
+            y = y + self.step_size * (p @ targets - y)
+        return y, trail
+
+    def loss(self, y: Tensor) -> tuple[float, Tensor]:
+        """Cross-entropy or half a squared error, and its slope in y."""
+        if self.classes:
+            y = y.clamp_min(_TINY)
+            slope = -self.weight[:, None] * self.y / y
+            return -float((self.weight * (self.y * y.log()).sum(-1)).sum()), slope
+        error = y - self.y
+        value = 0.5 * float((self.weight * error.square().sum(-1)).sum())
+        return value, self.weight[:, None] * error
+
+    def backward(self, slope: Tensor, trail, targets: Tensor, beta: float):
+        """Slopes in targets, pull and kappa: the chain rule through every step, from the last."""
+        kappa, eta = beta * (1 - self.mix), self.step_size
+        d_targets, d_pull, d_kappa = (
+            torch.zeros_like(targets),
+            0.0,
+            torch.zeros((), dtype=slope.dtype),
+        )
+        for y, apart, p in reversed(trail):
+            d_p = eta * slope @ targets.T
+            q = p * (d_p - (p * d_p).sum(-1, keepdim=True))  # through the softmax; rows sum to zero
+            d_targets = d_targets + eta * p.T @ slope
+            d_targets = d_targets + kappa * (q.T @ y - q.sum(0)[:, None] * targets)
+            d_pull, d_kappa = d_pull + q, d_kappa + (q * apart).sum()
+            slope = (1 - eta) * slope + kappa * q @ targets
+        return d_targets, d_pull, d_kappa
+
+
+# ---------------------------------------------------------------------------- the estimators
+
+
+def _counted(x: np.ndarray, y: np.ndarray, weight):
+    """The pairs that count at all, and how much; weights stay None where none were given."""
+    if weight is None:
+        return x, y, None
+    weight = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
+    return x[weight > 0], y[weight > 0], weight[weight > 0]
+
+
+class _AssociativeMemory(BaseEstimator):
+    """What the classifier and the regressor share: settings, memories, beta, learning."""
+
+    def __init__(
+        self,
+        n_memories=None,
+        *,
+        beta="auto",
+        mix=1.0,
+        steps=1,
+        step_size=1.0,
+        alpha=1e-3,
+        max_iter=200,
+        n_init=1,
+        random_state=None,
+    ):
+        self.n_memories = n_memories
+        self.beta = beta
+        self.mix = mix
+        self.steps = steps
+        self.step_size = step_size
+        self.alpha = alpha
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.random_state = random_state
+
+    def _check_settings(self) -> None:
+        """Refuse settings that mean nothing, one line each."""
+        if self.n_memories is not None:
+            _check.count("n_memories", self.n_memories)
+        if not (isinstance(self.beta, Real) or self.beta == "auto"):
+            raise _check.fail("beta", self.beta, "a finite number > 0 or 'auto'")
+        if self.beta != "auto":
+            _check.positive("beta", self.beta)
+        if not 0 < _check.number_or_fail("mix", self.mix, "a number in (0, 1]") <= 1:
+            raise _check.fail("mix", self.mix, "a number in (0, 1]")
+        if not 0 < _check.number_or_fail("step_size", self.step_size, "a number in (0, 2)") < 2:
+            raise _check.fail("step_size", self.step_size, "a number in (0, 2)")
+        _check.count("steps", self.steps)
+        _check.non_negative("alpha", self.alpha)
+        _check.count("max_iter", self.max_iter)
+        _check.count("n_init", self.n_init)
+
+    def _learn(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
+        """Store or learn the memories of features x (m, d) and targets y (m, k)."""
+        counts = np.ones(len(x)) if weight is None else weight
+        self._centre = np.average(x, axis=0, weights=counts)  # small numbers round better
+        x = x - self._centre
+        self._start = self._neutral(y)
+        if self.n_memories is None:
+            self.memories_, self.targets_, self.n_iter_ = x + self._centre, y, 1
+            self._log_weight = np.log(counts)
+            self.beta_ = float(self.beta) if self.beta != "auto" else self._left_out(x, y, counts)
+            return
+        if self.n_memories > len(x):
+            raise _check.fail("n_memories", self.n_memories, f"at most n_samples = {len(x)}")
+        generator = check_random_state(self.random_state)
+        tries = [self._descend_loss(x, y, counts, generator) for _ in range(self.n_init)]
+        best = min(tries, key=lambda found: found[0])
+        self.loss_, features, self.targets_, self.beta_, self.n_iter_ = best
+        self.memories_, self._log_weight = features + self._centre, np.zeros(len(features))
+
+    def _left_out(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
+        """The beta with the least loss when every place is predicted from all other places.
+
+        Pairs at one place are left out together, so a weight of 2 and a repeated pair agree.
+        """
+        x, place = np.unique(x, axis=0, return_inverse=True)
+        place = place.reshape(-1)
+        if len(x) == 1:
+            return 1.0 / self.mix  # no width is better than another
+        total = np.bincount(place, weight)
+        y_here = (
+            np.stack([np.bincount(place, weight * column) for column in y.T], 1) / total[:, None]
+        )
+        asked = np.unique(np.linspace(0, len(x) - 1, 2000).astype(int))  # at most 2000 places
+        row_of = np.full(len(x), -1)
+        row_of[asked] = np.arange(len(asked))
+        pairs = np.flatnonzero(row_of[place] >= 0)
+        rows, wanted = torch.from_numpy(row_of[place[pairs]]), torch.from_numpy(y[pairs])
+        counts, targets = torch.from_numpy(weight[pairs]), torch.from_numpy(y_here)
+        apart = torch.cdist(torch.from_numpy(x[asked]), torch.from_numpy(x)).square()
+        apart[torch.arange(len(asked)), torch.from_numpy(asked)] = torch.inf
+        closest = apart.amin(1)
+        farther = apart[apart.isfinite()].mean()
+        low, high = 0.1 / float(farther), 20.0 / max(float(closest.median()), _TINY)
+        log_weight, losses = torch.from_numpy(np.log(total)), {}
+        for precision in np.geomspace(low, max(high, 10 * low), 30):
+            guess = torch.softmax(-0.5 * precision * apart + log_weight, -1) @ targets
+            loss = (counts * self._left_out_loss(guess[rows], wanted)).sum()
+            losses[float(precision)] = float(loss)
+        return min(losses, key=losses.get) / self.mix
+
+    def _descend_loss(self, x, y, weight, generator):
+        """One run of L-BFGS from memories that k-means found."""
+        features, targets = self._first_memories(x, y, weight, generator)
+        objective = _Objective(
+            x=torch.from_numpy(x),
+            y=torch.from_numpy(y),
+            weight=torch.from_numpy(weight / weight.sum()),
+            start=torch.from_numpy(self._start),
+            shape=(len(features), x.shape[1], y.shape[1]),
+            beta=None if self.beta == "auto" else float(self.beta),
+            mix=float(self.mix),
+            steps=self.steps,
+            step_size=float(self.step_size),
+            alpha=float(self.alpha),
+            classes=self._is_classes,
+        )
+        flat = np.concatenate([features.ravel(), targets.ravel()])
+        if self.beta == "auto":
+            apart = torch.cdist(objective.x, torch.from_numpy(features)).square()
+            spread = float(objective.weight @ apart.amin(1)) or float(apart.mean()) or 1.0
+            flat = np.append(flat, math.log(x.shape[1] / (spread * self.mix)))
+        end = minimize(
+            objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": self.max_iter}
+        )
+        learned, targets, beta = objective.unpack(torch.from_numpy(end.x))
+        return end.fun, learned.numpy().copy(), targets.numpy().copy(), beta, end.nit
+
+    def _blocks(self, x: np.ndarray) -> Iterator[Tensor]:
+        """Pulls of the memories on rows of x, a block of rows at a time."""
+        features = torch.from_numpy(self.memories_ - self._centre)
+        bias = torch.from_numpy(self._log_weight)
+        for rows in torch.from_numpy(x - self._centre).split(max(1, _BLOCK // len(features))):
+            yield pulls(rows, features, beta=self.beta_ * self.mix) + bias
+
+    def _walk(self, pull: Tensor, targets: Tensor) -> Tensor:
+        """The clamped descent from the neutral start."""
+        start = torch.from_numpy(self._start).expand(len(pull), -1)
+        kappa = self.beta_ * (1 - self.mix)
+        return clamped_descent(
+            pull, targets, start, kappa=kappa, steps=self.steps, step_size=self.step_size
+        )
+
+
+class AssociativeMemoryClassifier(ClassifierMixin, _AssociativeMemory):
+    r"""Classify by descent: features are clamped, a distribution over the classes goes downhill.
+
+    A memory's target is a corner of the simplex, 1 for its class; the start is 1/k everywhere.
+    Without ``n_memories`` all training pairs are memories. Then the label is that of a kernel
+    classifier whatever ``mix``, ``steps`` and ``step_size`` <= 1 are; they set how sure it is.
+    With ``n_memories``, so many pairs are learned (targets in the simplex) by minimising the
+    cross-entropy of where the descent ends, plus ``alpha`` times the mean length of a memory.
+
+    Args:
+        n_memories: None for all pairs, or how many to learn (at least one per class).
+        beta: > 0, or "auto": the best at predicting left-out pairs, or learned with the memories.
+        mix: lambda in (0, 1], the share of the features in the similarity; 1 is kernel regression.
+        steps, step_size: of the descent, in units of the full step.
+        alpha, max_iter, n_init: of learning; the best of ``n_init`` runs of L-BFGS is kept.
+        random_state: for the first memories (k-means within each class).
+
+    Attributes:
+        ``classes_``, ``memories_`` (K, d), ``targets_`` (K, k), ``beta_``, and when learned
+        ``loss_`` and ``n_iter_``.
+
+    Source: MM 5.15-5.18.
+
+    >>> model = AssociativeMemoryClassifier(beta=1.0).fit([[0.0], [1.0], [5.0]], ["a", "a", "b"])
+    >>> model.predict([[0.5], [4.0]]).tolist()
+    ['a', 'b']
+    """
+
+    _is_classes = True
+
+    def fit(self, X, y, sample_weight=None):
+        """Store or learn memories of X (m, d) with labels y (m,); weights count pairs."""
+        self._check_settings()
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        X, y, sample_weight = _counted(X, y, sample_weight)
+        self.classes_, label = np.unique(y, return_inverse=True)
+        if self.n_memories is not None and self.n_memories < len(self.classes_):
+            raise _check.fail(
+                "n_memories", self.n_memories, f">= {len(self.classes_)}, one per class"
+            )
+        self._learn(X, np.eye(len(self.classes_))[label], sample_weight)
+        return self
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Where the descent ends, (n, k): a distribution over ``classes_``."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        corners = torch.eye(len(self.classes_), dtype=torch.float64)
+        targets = torch.from_numpy(self.targets_)
+        ends = []
+        for pull in self._blocks(X):
+            if self.n_memories is None:  # memories of one class share a target: add up their pulls
+                top = pull.amax(-1, keepdim=True)
+                ends.append(self._walk(((pull - top).exp() @ targets).log(), corners))
+            else:
+                ends.append(self._walk(pull, targets))
+        chances = torch.cat(ends).clamp_min(0).numpy()
+        return chances / chances.sum(1, keepdims=True)
+
+    def predict(self, X) -> np.ndarray:
+        """The most likely class of each row, (n,)."""
+        chances = self.predict_proba(X)
+        return self.classes_[chances.argmax(1)]
+
+    def _neutral(self, y: np.ndarray) -> np.ndarray:
+        return np.full(y.shape[1], 1 / y.shape[1])
+
+    def _left_out_loss(self, guess: Tensor, wanted: Tensor) -> Tensor:
+        return -(guess * wanted).sum(-1).clamp_min(1e-6).log()
+
+    def _first_memories(self, x, y, weight, generator):
+        """Memories from k-means within each class, in numbers that follow its spread-out size."""
+        share = weight @ y / weight.sum()
+        room = (y > 0).sum(0)
+        counts = np.ones(len(share), dtype=int)
+        while counts.sum() < self.n_memories:
+            counts[np.argmax(np.where(counts < room, share / counts, -1))] += 1
+        features, logits = [], []
+        for c, count in enumerate(counts):
+            mine = y[:, c] > 0
+            means = KMeans(int(count), n_init=1, random_state=generator).fit(
+                x[mine], None, weight[mine]
+            )
+            features.append(means.cluster_centers_)
+            logits.append(np.tile(3.0 * np.eye(len(share))[c], (count, 1)))
+        return np.concatenate(features), np.concatenate(logits)
+
+
+class AssociativeMemoryRegressor(RegressorMixin, _AssociativeMemory):
+    r"""Predict numbers by descent: features are clamped, the target goes downhill from the mean.
+
+    At ``mix=1`` this is kernel regression, the mean of what could be; below, and with ``steps``
+    enough, it is one of the valleys of the slice: one of the things that could be. The target
+    counts in units of its standard deviation. Arguments as :class:`AssociativeMemoryClassifier`;
+    learned memories minimise half the squared error of where the descent ends.
+
+    Attributes:
+        ``memories_`` (K, d), ``targets_`` (K, k) in standard units, ``beta_``, and when learned
+        ``loss_`` and ``n_iter_``.
+
+    Source: MM 5.15-5.18.
+
+    >>> model = AssociativeMemoryRegressor(beta=1.0).fit([[0.0], [1.0], [5.0]], [0.0, 1.0, 5.0])
+    >>> model.predict([[0.5], [5.0]]).round(2).tolist()
+    [0.5, 5.0]
+    """
+
+    _is_classes = False
+
+    def fit(self, X, y, sample_weight=None):
+        """Store or learn memories of X (m, d) and y (m,) or (m, k); weights count pairs."""
+        self._check_settings()
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        self._is_flat = y.ndim == 1
+        y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        X, y, weight = _counted(X, y, sample_weight)
+        self._mean = np.average(y, axis=0, weights=weight)
+        spread = np.sqrt(np.average((y - self._mean) ** 2, axis=0, weights=weight))
+        self._scale = np.where(spread > 0, spread, 1.0)
+        self._learn(X, (y - self._mean) / self._scale, weight)
+        return self
+
+    def predict(self, X) -> np.ndarray:
+        """Where the descent ends, (n,) or (n, k), in the units of y."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        targets = torch.from_numpy(self.targets_)
+        ends = torch.cat([self._walk(pull, targets) for pull in self._blocks(X)]).numpy()
+        y = ends * self._scale + self._mean
+        return y[:, 0] if self._is_flat else y
+
+    def __sklearn_tags__(self):
+        """Say that several targets at once are welcome."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def _neutral(self, y: np.ndarray) -> np.ndarray:
+        return np.zeros(y.shape[1])
+
+    def _left_out_loss(self, guess: Tensor, wanted: Tensor) -> Tensor:
+        return (guess - wanted).square().sum(-1)
+
+    def _first_memories(self, x, y, weight, generator):
+        """Memories from k-means on features and targets together."""
+        both = np.concatenate([x, y * np.sqrt(x.var(0).sum() / y.shape[1])], axis=1)
+        means = KMeans(self.n_memories, n_init=1, random_state=generator).fit(both, None, weight)
+        label, pairs = means.labels_, np.concatenate([x, y], axis=1)
+        first = np.stack(
+            [
+                np.average(pairs[label == c], axis=0, weights=weight[label == c])
+                for c in np.unique(label)
+            ]
+        )
+        first = first[np.arange(self.n_memories) % len(first)]  # twins where data repeat themselves
+        return first[:, : x.shape[1]], first[:, x.shape[1] :]

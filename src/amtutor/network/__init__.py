@@ -1,0 +1,1 @@
+"""Layers and synapses with one energy: Lagrangians, hypergraphs, the Energy Transformer."""

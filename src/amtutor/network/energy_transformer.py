@@ -1,0 +1,429 @@
+r"""The Energy Transformer block: a transformer block that is the gradient of one energy (MM 3.5.1).
+
+.. math::
+
+    g = \nabla L(x), \qquad E(g) = E^{ATT}(g) + E^{HN}(g), \qquad
+    x \leftarrow x - \eta\, \frac{\partial E}{\partial g}
+
+Tokens ``x`` are (\*batch, N, D): N tokens of D numbers. `EnergyLayerNorm` makes the normalised
+tokens g from them, `EnergyAttention` is low where every token finds others that point its way,
+`HopfieldNetwork` is low where every token looks like the memories. The two are not applied one
+after the other: they are two terms of a sum. Because :math:`\nabla^2 L` has no negative eigenvalue,
+a small step cannot raise E (MM 3.20).
+
+Energies are one value per sample, (\*batch), never a mean over samples or tokens. All gradients
+with respect to tokens are closed forms, so everything runs under ``no_grad``, ``inference_mode``
+and ``torch.func.vmap``, and can be differentiated twice. In half precision (parameters or autocast)
+products stay there; softmax and sums of energies are computed in float32.
+
+Where ``mask`` is accepted it is a bool tensor that broadcasts to (\*batch, N, N): entry (C, B) is
+True where query C may see key B, in all heads alike. A query that may see nothing adds no energy
+and receives nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from amtutor import _check
+from amtutor.descent import Descent, Trajectory
+from amtutor.network.lagrangians import Lagrangian, LayerNorm, RectifiedPower, ReLU, Softmax, _widen
+from amtutor.network.synapses import Synapse
+
+__all__ = ["EnergyAttention", "EnergyLayerNorm", "EnergyTransformerBlock", "HopfieldNetwork"]
+
+
+class EnergyLayerNorm(LayerNorm):
+    r"""Layer norm with one learnable scale gamma and a bias delta (MM 3.13, 3.14).
+
+    .. math:: g_i = \gamma \frac{x_i - \bar x}{\sqrt{\frac1D \sum_j (x_j - \bar x)^2 + \epsilon}}
+              + \delta_i = \frac{\partial L}{\partial x_i}
+
+    A `LayerNorm` Lagrangian with parameters: ``norm.activation(x)`` is g, ``norm(x)`` is L and
+    ``norm.energy(x)`` the neurons' own energy, which is of order eps. Gamma must stay positive:
+    with a negative one L is not convex and nothing goes downhill any more.
+
+    Args:
+        dim: D. gamma: its start, > 0. bias: learn delta (from 0), or leave it out.
+
+    >>> EnergyLayerNorm(2).activation(torch.tensor([[1.0, 3.0]])).detach()
+    tensor([[-1.0000,  1.0000]])
+    """
+
+    def __init__(self, dim: int, *, gamma: float = 1.0, bias: bool = True, eps: float = 1e-5):
+        super().__init__(dim, gamma=gamma, eps=eps, learnable=True)
+        if not bias:
+            self.delta = None
+
+    def forward(self, x: Tensor, *, event_dims: int = 2) -> Tensor:
+        r"""Lagrangian summed over tokens: (\*batch, N, D) -> (\*batch)."""
+        return super().forward(x, event_dims=event_dims)
+
+    def slope(self, x: Tensor) -> Tensor:
+        r"""g, by PyTorch's own layer norm, which is this very function in one piece."""
+        gamma = self.gamma.to(x.dtype).expand(self.dim)
+        delta = None if self.delta is None else self.delta.to(x.dtype)
+        return F.layer_norm(x, (self.dim,), gamma, delta, self.eps)
+
+    def energy(self, x: Tensor, *, event_dims: int = 2) -> Tensor:
+        r"""Neuron energy, of order eps, summed over tokens (MM 3.18)."""
+        return super().energy(x, event_dims=event_dims)
+
+
+class EnergyAttention(Synapse):
+    r"""Multi-head energy attention: no values, only queries and keys (MM 3.15, 3.16).
+
+    .. math:: E = -\frac1\beta \sum_h \sum_C \log \sum_{B \ne C} \exp(\beta\, Q_{hC} \cdot K_{hB}),
+              \qquad Q = W^Q g,\; K = W^K g
+
+    With :math:`P_{hCB}` the softmax over B of :math:`\beta\, Q_{hC} \cdot K_{hB}` the gradient is
+
+    .. math:: -\sum_h \Big[ W^{Q\top} \sum_B P_{hCB} K_{hB} + W^{K\top} \sum_B P_{hBC} Q_{hB} \Big]
+
+    at token C: first what it looks for, the average of the keys it attends to; then what others
+    look for in it, which a standard transformer does not have.
+
+    Args:
+        dim: D. heads, head_dim: H and Y. beta: > 0, :math:`1/\sqrt{Y}` unless given.
+        exclude_self: leave out B = C (as in MM; without it a token may attend to itself).
+
+    >>> attention = EnergyAttention(6, heads=2, head_dim=3)
+    >>> attention.energy(torch.randn(5, 4, 6)).shape, attention.gradient(torch.randn(4, 6)).shape
+    (torch.Size([5]), torch.Size([4, 6]))
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        head_dim: int,
+        *,
+        beta: float | None = None,
+        exclude_self: bool = True,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        dim, heads = _check.count("dim", dim), _check.count("heads", heads)
+        head_dim = _check.count("head_dim", head_dim)
+        self.beta = head_dim**-0.5 if beta is None else float(_check.positive("beta", beta))
+        self.exclude_self = bool(exclude_self)
+        shape = heads, head_dim, dim
+        self.W_query = nn.Parameter(torch.randn(shape, generator=generator) * dim**-0.5)
+        self.W_key = nn.Parameter(torch.randn(shape, generator=generator) * dim**-0.5)
+
+    def forward(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Energy of normalised tokens, one value per sample; `energy` by the name of a synapse."""
+        return self.energy(g, mask)
+
+    def energy(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Energy of (\*batch, N, D), one value per sample (MM 3.15)."""
+        return self.token_energies(g, mask).sum(-1)
+
+    def token_energies(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Each token's terms of `energy`, those in which it is the query: (\*batch, N)."""
+        q, k = self._queries_and_keys(g)
+        scores, lonely = self._scores(q, k, mask)
+        best = torch.logsumexp(scores, -1)  # (*batch, H, C)
+        if lonely is not None:
+            best = best.masked_fill(lonely, 0.0)
+        return -best.sum(-2) / self.beta
+
+    def gradient(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Gradient of `energy`, in closed form: (\*batch, N, D) -> (\*batch, N, D)."""
+        q, k = self._queries_and_keys(g)
+        p = self._softmax(q, k, mask)
+        looks_for = torch.einsum("...hny,hyd->...nd", p @ k, self.W_query)
+        is_wanted = torch.einsum("...hny,hyd->...nd", p.transpose(-1, -2) @ q, self.W_key)
+        return -(looks_for + is_wanted).to(g.dtype)
+
+    def weights(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Attention maps P, (\*batch, H, N, N): row C says where query C looks; it sums to one."""
+        return self._softmax(*self._queries_and_keys(g), mask)
+
+    def currents(self, *activations: Tensor, wanted=None) -> tuple[Tensor | None, ...]:
+        """Minus the gradient, which makes this a synapse of one layer in a `HAM`."""
+        (g,) = activations
+        return (-self.gradient(g),) if wanted is None or wanted[0] else (None,)
+
+    def _queries_and_keys(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        heads, depth, dim = self.W_query.shape
+        _tokens(g, dim)
+
+        def project(weight: Tensor) -> Tensor:  # (*batch, N, D) -> (*batch, H, N, Y)
+            flat = F.linear(g, weight.flatten(0, 1))
+            return flat.unflatten(-1, (heads, depth)).transpose(-2, -3)
+
+        return project(self.W_query), project(self.W_key)
+
+    def _scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Beta Q K, -inf where not allowed; and which queries see nothing (their scores are 0)."""
+        scores = self.beta * _widen(q @ k.transpose(-1, -2))  # (*batch, H, C, B)
+        allowed = allowed_pairs(scores[..., 0, :, :], mask, exclude_self=self.exclude_self)
+        if allowed is None:
+            return scores, None
+        allowed = allowed.unsqueeze(-3)
+        scores = scores.masked_fill(~allowed, -math.inf)
+        if mask is None and scores.shape[-1] > 1:
+            return scores, None
+        lonely = ~allowed.any(-1)
+        return scores.masked_fill(lonely.unsqueeze(-1), 0.0), lonely
+
+    def _softmax(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        scores, lonely = self._scores(q, k, mask)
+        p = torch.softmax(scores, -1)
+        return (p if lonely is None else p.masked_fill(lonely.unsqueeze(-1), 0.0)).to(q.dtype)
+
+    def summary(self) -> str:
+        """Number of heads."""
+        return f"{len(self.W_query)} heads"
+
+    def extra_repr(self) -> str:
+        """Name the sizes."""
+        heads, depth, dim = self.W_query.shape
+        numbers = f"{dim}, heads={heads}, head_dim={depth}, beta={self.beta:.4g}"
+        return f"{numbers}, exclude_self={self.exclude_self}"
+
+
+class HopfieldNetwork(Synapse):
+    r"""Memories that every token should look like (MM 3.17).
+
+    .. math:: E = -\sum_B \sum_\mu G(\xi^\mu \cdot g_B), \qquad
+              \frac{\partial E}{\partial g_B} = -\sum_\mu \xi^\mu\, r(\xi^\mu \cdot g_B),
+              \qquad r = G'
+
+    ==============  =============================================  ===============================
+    ``activation``  energy of one token with overlaps h            r
+    ==============  =============================================  ===============================
+    ``"relu"``      :math:`-\frac12 \sum_\mu \max(h_\mu, 0)^2`     :math:`\max(h, 0)`
+    ``"power"``     :math:`-\frac1n \sum_\mu \max(h_\mu, 0)^n`     :math:`\max(h, 0)^{n-1}`
+    ``"softmax"``   :math:`-\frac1\beta\log\sum_\mu e^{\beta h}`   softmax of :math:`\beta h`
+    ==============  =============================================  ===============================
+
+    Any `Lagrangian` L of the overlaps may stand in their place: then :math:`E = -L(\Xi g)`. It is
+    an MLP whose second weight is the transpose of the first.
+
+    Args:
+        dim: D. memories: K. activation: as above. n: >= 2, for "power". beta: > 0, for "softmax".
+
+    >>> hopfield = HopfieldNetwork(2, 2)
+    >>> _ = hopfield.memories.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    >>> hopfield.energy(torch.tensor([[3.0, 1.0]])).item()          # -(3^2 + 2^2) / 2
+    -6.5
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        memories: int,
+        activation: str | Lagrangian = "relu",
+        *,
+        n: float = 3,
+        beta: float = 1.0,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        dim, memories = _check.count("dim", dim), _check.count("memories", memories)
+        self.memories = nn.Parameter(torch.randn(memories, dim, generator=generator) * dim**-0.5)
+        if isinstance(activation, Lagrangian):
+            self.lagrangian = activation
+        else:
+            _check.choice("activation", activation, ("relu", "softmax", "power"))
+            makers = {"relu": ReLU, "softmax": Softmax, "power": RectifiedPower}
+            settings = {"relu": {}, "softmax": {"beta": beta}, "power": {"n": n}}
+            self.lagrangian = makers[activation](**settings[activation])
+
+    def forward(self, g: Tensor) -> Tensor:
+        """Energy of normalised tokens, one value per sample; `energy` by the name of a synapse."""
+        return self.energy(g)
+
+    def energy(self, g: Tensor) -> Tensor:
+        r"""Energy of (\*batch, N, D), one value per sample (MM 3.17)."""
+        return self.token_energies(g).sum(-1)
+
+    def token_energies(self, g: Tensor) -> Tensor:
+        r"""Energy of each token by itself, (\*batch, N)."""
+        return -self.lagrangian(self.overlaps(g))
+
+    def gradient(self, g: Tensor) -> Tensor:
+        r"""Gradient of `energy`, in closed form: (\*batch, N, D) -> (\*batch, N, D)."""
+        r = self.lagrangian.activation(self.overlaps(g))
+        return -(r @ self.memories).to(g.dtype)
+
+    def overlaps(self, g: Tensor) -> Tensor:
+        r"""Overlaps :math:`h_{B\mu} = \xi^\mu \cdot g_B`, (\*batch, N, K)."""
+        return F.linear(_tokens(g, self.memories.shape[1]), self.memories)
+
+    def currents(self, *activations: Tensor, wanted=None) -> tuple[Tensor | None, ...]:
+        """Minus the gradient, which makes this a synapse of one layer in a `HAM`."""
+        (g,) = activations
+        return (-self.gradient(g),) if wanted is None or wanted[0] else (None,)
+
+    def summary(self) -> str:
+        """Number of memories."""
+        return f"K = {len(self.memories)}"
+
+    def extra_repr(self) -> str:
+        """Name the sizes."""
+        memories, dim = self.memories.shape
+        return f"{dim}, {memories}"
+
+
+class EnergyTransformerBlock(nn.Module):
+    r"""One energy for a set of tokens, and the way down (MM 3.18-3.20).
+
+    .. math:: E(g) = E^{ATT}(g) + E^{HN}(g), \qquad g = \nabla L(x), \qquad
+              x \leftarrow x - \eta\, \frac{\partial E}{\partial g}
+
+    ``block(x, steps=12, step_size=0.1)`` takes 12 steps with the same weights. Gradients flow
+    through all of them when grad mode is on.
+
+    Args:
+        dim: D. heads, head_dim, beta, exclude_self: see `EnergyAttention`.
+        memories: K; activation, n, memory_beta: see `HopfieldNetwork`.
+        bias, eps: see `EnergyLayerNorm`. generator: source of the weights.
+
+    Attributes: ``norm``, ``attention``, ``hopfield``.
+
+    >>> g = torch.Generator().manual_seed(0)
+    >>> block = EnergyTransformerBlock(8, heads=2, head_dim=4, memories=16, generator=g)
+    >>> x = torch.randn(3, 5, 8, generator=g)
+    >>> walk = block(x, steps=10, step_size=0.1, record=True)
+    >>> walk.trajectory.energies.shape, bool((walk.trajectory.energies.diff(dim=0) < 0).all())
+    (torch.Size([11, 3]), True)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        head_dim: int,
+        memories: int,
+        beta: float | None = None,
+        exclude_self: bool = True,
+        activation: str | Lagrangian = "relu",
+        n: float = 3,
+        memory_beta: float = 1.0,
+        bias: bool = True,
+        eps: float = 1e-5,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        self.norm = EnergyLayerNorm(dim, bias=bias, eps=eps)
+        self.attention = EnergyAttention(
+            dim, heads, head_dim, beta=beta, exclude_self=exclude_self, generator=generator
+        )
+        self.hopfield = HopfieldNetwork(
+            dim, memories, activation, n=n, beta=memory_beta, generator=generator
+        )
+
+    def energy(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Energy of normalised tokens, :math:`E^{ATT} + E^{HN}`: (\*batch, N, D) -> (\*batch)."""
+        return self.attention.energy(g, mask) + self.hopfield.energy(g)
+
+    def token_energies(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Each token's share of `energy`, (\*batch, N); they sum to it.
+
+        A pair of tokens belongs to the one that asks, so a share may rise while the sum falls.
+        """
+        return self.attention.token_energies(g, mask) + self.hopfield.token_energies(g)
+
+    def gradient(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
+        r"""Gradient of `energy` with respect to g, in closed form, (\*batch, N, D)."""
+        return self.attention.gradient(g, mask) + self.hopfield.gradient(g)
+
+    def energies(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        r"""Energy of tokens x (not g) by part, (\*batch) each: "attention", "memories", "neurons".
+
+        The neurons' part is of order eps and is not what the steps go down on (MM 3.18).
+        """
+        g = self.norm.activation(x)
+        return {
+            "attention": self.attention.energy(g, mask),
+            "memories": self.hopfield.energy(g),
+            "neurons": self.norm.energy(x),
+        }
+
+    def step(self, x: Tensor, *, step_size: float, mask: Tensor | None = None) -> Tensor:
+        r"""One step :math:`x - \eta\, \partial E / \partial g` (MM 3.19)."""
+        return x - step_size * self.gradient(self.norm.activation(x), mask)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        steps: int,
+        step_size: float,
+        mask: Tensor | None = None,
+        record: bool = False,
+    ) -> Tensor | Descent:
+        r"""Take ``steps`` steps of size eta and return where the tokens are, (\*batch, N, D).
+
+        Args:
+            x: tokens (\*batch, N, D), never modified. steps: >= 0. step_size: eta > 0.
+            mask: see the module's text; None lets every token see every other one.
+            record: return a `Descent` instead, with all states (T+1, \*batch, N, D) and all
+                energies E(g) (T+1, \*batch) in its ``trajectory``.
+
+        Raises:
+            ValueError, TypeError: an argument has the wrong range, type or shape.
+        """
+        _tokens(x, self.norm.dim, "x")
+        _check.count("steps", steps, least=0)
+        _check.positive("step_size", step_size)
+        if x.dtype in (torch.bfloat16, torch.float16) and self.norm.gamma.dtype == torch.float32:
+            x = x.float()  # under autocast the tokens stay wide, whoever made them
+        if record:
+            return self._recorded(x, steps, step_size, mask)
+        for _ in range(steps):
+            x = self.step(x, step_size=step_size, mask=mask)
+        return x
+
+    def _recorded(self, x: Tensor, steps: int, step_size: float, mask: Tensor | None) -> Descent:
+        states, energies = [x], [self.energy(self.norm.activation(x), mask)]
+        for _ in range(steps):
+            states.append(self.step(states[-1], step_size=step_size, mask=mask))
+            energies.append(self.energy(self.norm.activation(states[-1]), mask))
+        taken = torch.full(x.shape[:-2], steps, dtype=torch.int64, device=x.device)
+        return Descent(
+            states[-1],
+            energies[-1],
+            taken,
+            torch.zeros_like(taken, dtype=torch.bool),
+            Trajectory(torch.stack(states), torch.stack(energies)),
+        )
+
+
+def allowed_pairs(like: Tensor, mask: Tensor | None, *, exclude_self: bool) -> Tensor | None:
+    r"""Which query C may see which key B: broadcasts to ``like``, (\*batch, N, N); None: all."""
+    n = like.shape[-1]
+    if mask is not None:
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            raise TypeError(f"mask: got a {_check.describe(mask)}, expected a bool tensor")
+        try:
+            fits = torch.broadcast_shapes(mask.shape, like.shape) == like.shape and mask.ndim >= 2
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"mask: got shape {tuple(mask.shape)}, expected one that broadcasts to "
+                f"{tuple(like.shape)}, (*batch, N, N)"
+            )
+    if not exclude_self:
+        return mask
+    others = ~torch.eye(n, dtype=torch.bool, device=like.device)
+    return others if mask is None else mask & others
+
+
+def _tokens(x: Tensor, dim: int, name: str = "g") -> Tensor:
+    """Return ``x`` if it is a floating-point tensor of tokens (..., N, dim)."""
+    _check.floating(name, x)
+    if x.ndim < 2 or x.shape[-1] != dim or x.shape[-2] == 0:
+        raise ValueError(
+            f"{name}: got a {_check.describe(x)}, expected (..., N, {dim}) with N >= 1 tokens"
+        )
+    return x

@@ -1,0 +1,326 @@
+r"""Hierarchical memories: floors of neurons, pixels at the bottom, a name at the top (chapter 5).
+
+`tower` builds a five-floor memory for pictures from the parts of `amtutor.network.ham`; `ask` puts
+a question to it (pixels, a name, or any part of them, to be held) and `settle` goes down its energy
+by jumps: given their neighbours, the best state of a set of layers that do not talk to each other
+is known in one step. `one_way` uses the same weights upwards only, as a feed-forward network does.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amtutor import _check
+from amtutor.descent import Descent
+from amtutor.network import synapses
+from amtutor.network.ham import HAM, Clamp, HAMTrajectory, NeuronLayer, States
+from amtutor.network.lagrangians import Softmax, Tanh
+from amtutor.network.synapses import Bias, Conv2d, Dense, Pool2d
+
+__all__ = [
+    "FLOORS",
+    "ask",
+    "floors",
+    "load",
+    "one_way",
+    "pixels",
+    "settle",
+    "tower",
+]
+
+#: The layers of `tower`, from the ground up.
+FLOORS = ("image", "features", "pooled", "hidden", "label")
+INK = 0.95  # activation of a pixel that is held at full ink: a tanh never quite gets to 1
+SURE = 8.0  # state of a name that is held: a softmax of it is 0.997 sure of one in ten
+
+
+def tower(
+    shape: tuple[int, int, int] = (1, 28, 28),
+    *,
+    channels: int = 32,
+    kernel_size: int = 6,
+    stride: int = 2,
+    pool: int = 2,
+    hidden: int = 128,
+    classes: int = 10,
+    coupling: float = 1.0,
+    look: float = 0.4,
+    generator: torch.Generator | None = None,
+) -> HAM:
+    r"""Build the five-floor memory: image, features, pooled, hidden, label.
+
+    .. math:: E = \sum_\ell E_\ell - \langle\hat f, W * \hat v\rangle
+              - s\,\langle\hat p, \mathrm{pool}(\hat f)\rangle - \hat h^\top U \hat p
+              - \hat y^\top V \hat h - \text{biases}
+
+    All floors are tanh but the last, a softmax; their inverse temperatures (the image's apart) and
+    the pooling strength s are learned with the weights. Every synapse is linear in each of its
+    layers, so `settle` can never raise the energy. Activations are bounded, so E is (MM 3.2).
+
+    Args:
+        shape: (C, H, W) of a picture. channels, kernel_size, stride: of the convolution.
+        pool: side of a pooling window. hidden, classes: units on the upper floors.
+        coupling: spectral norm of the dense synapse to the hidden floor, at the start.
+        look: scale of the convolution at the start; features begin with inverse temperature 1/look.
+        generator: draws the weights.
+    """
+    conv = Conv2d(shape[0], channels, kernel_size, stride=stride, generator=generator)
+    pooling = Pool2d(pool, strength=nn.Parameter(torch.tensor(1.0)))
+    maps = (channels, *((n - kernel_size) // stride + 1 for n in shape[1:]))
+    cells = (channels, *(n // pool for n in maps[1:]))
+    layers = {
+        "image": NeuronLayer(Tanh(), shape),
+        "features": NeuronLayer(Tanh(beta=1 / look, learnable=True), maps),
+        "pooled": NeuronLayer(Tanh(learnable=True), cells),
+        "hidden": NeuronLayer(Tanh(learnable=True), hidden),
+        "label": NeuronLayer(Softmax(learnable=True), classes),
+    }
+    up = Dense(hidden, cells, generator=generator)
+    conv.weight.data *= look
+    blank = INK * conv.weight.detach().sum((1, 2, 3)).reshape(channels, 1, 1)
+    up.weight.data *= coupling / coupling_norm(up, (hidden,), cells)
+    connections = [
+        ("image", Bias(*shape)),
+        (("image", "features"), conv),
+        ("features", Bias(channels, 1, 1, bias=blank)),
+        (("features", "pooled"), pooling),
+        ("pooled", Bias(*cells)),
+        (("hidden", "pooled"), up),
+        ("hidden", Bias(hidden)),
+        (("label", "hidden"), Dense(classes, hidden, generator=generator)),
+        ("label", Bias(classes)),
+    ]
+    return HAM(layers, connections)
+
+
+@torch.no_grad()
+def coupling_norm(synapse, *shapes: tuple[int, ...], rounds: int = 100) -> float:
+    r"""Measure the spectral norm of a bilinear synapse :math:`-\hat y^\top W\hat x`, W as a matrix.
+
+    By power iteration: what goes up and comes down again grows by :math:`\lVert W\rVert^2`.
+    """
+    weight = next(synapse.parameters())
+    g = torch.Generator().manual_seed(0)
+    a = torch.randn(shapes[0], generator=g).to(weight)
+    b = torch.zeros(shapes[1]).to(weight)
+    size = 0.0
+    for _ in range(rounds):
+        b = synapse.currents(a / a.norm(), b, wanted=(False, True))[1]
+        size = float(b.norm())
+        a = synapse.currents(a, b / b.norm(), wanted=(True, False))[0]
+    return size
+
+
+# Questions and answers
+
+
+def ask(
+    ham: HAM,
+    images: Tensor | None = None,
+    labels: Tensor | None = None,
+    *,
+    seen: Tensor | None = None,
+) -> tuple[States, dict[str, Tensor | bool]]:
+    """Turn what is known into states and a clamp; what is not known starts at zero and is free.
+
+    Args:
+        ham: a memory with floors "image" and "label", such as a `tower`.
+        images: (B, C, H, W) or (B, H, W) in [0, 1], 1 is ink.
+        labels: (B,) whole numbers; -1 where the name is not known.
+        seen: bool, True where a pixel is known; broadcasts to the images. All unless given.
+
+    Returns:
+        ``states, clamp`` as `settle`, `HAM.descend` and `HAM.step` take them.
+
+    Raises:
+        ValueError: if nothing is given, or shapes, sizes or values do not fit.
+    """
+    if images is None and labels is None:
+        raise ValueError("images, labels: got neither, expected at least one of them")
+    states = ham.states(len(labels if images is None else images))
+    clamp: dict[str, Tensor | bool] = {}
+    if images is not None:
+        x = _images(images, ham.layers["image"].shape)
+        state = torch.atanh(INK * (2 * x - 1))
+        clamp["image"] = True
+        if seen is not None:
+            held = _seen(seen, images.shape).reshape(x.shape)
+            state = torch.where(held, state, 0.0)
+            clamp["image"] = held
+        states["image"] = state.to(states["image"].dtype)
+    if labels is not None:
+        classes = ham.layers["label"].shape[0]
+        known = _labels(labels, classes, len(states["label"])) >= 0
+        one_hot = nn.functional.one_hot(labels.clamp(min=0), classes) * known[:, None]
+        states["label"] = (SURE * one_hot).to(states["label"].dtype)
+        clamp["label"] = True if bool(known.all()) else known[:, None]
+    return states, clamp
+
+
+def pixels(ham: HAM, states: States) -> Tensor:
+    """Read the picture on the ground floor: (B, C, H, W), in [0, 1]."""
+    return (1 + ham.layers["image"].activation(states["image"]) / INK).div(2).clamp(0, 1)
+
+
+# Going down
+
+
+def floors(ham: HAM) -> list[list[str]]:
+    """Part the layers into sets in which nobody talks to each other; two for any tower.
+
+    Raises:
+        ValueError: if a synapse connects a layer to itself.
+    """
+    level: dict[str, int] = {}
+    for name in ham.layers:
+        neighbours = set()
+        for c in ham.connections:
+            if c.names.count(name) > 1:
+                raise ValueError(f"ham: {c.key} connects {name!r} to itself, expected no such loop")
+            if name in c.names:
+                neighbours |= {level[n] for n in c.names if n in level}
+        level[name] = min(set(range(len(ham.layers))) - neighbours)
+    return [[n for n in level if level[n] == k] for k in range(max(level.values()) + 1)]
+
+
+def settle(
+    ham: HAM,
+    states: States,
+    *,
+    sweeps: int,
+    dt: float = 1.0,
+    clamp: Clamp = (),
+    record: bool = False,
+) -> Descent:
+    r"""Go down the energy, one set of `floors` after the other.
+
+    With everybody else frozen, and synapses that are linear in each activation, the energy along
+    a layer's way from :math:`x` to :math:`I` falls all the way and is lowest at the end:
+    :math:`dE/ds = -(1-s)\,(I-x)^\top \nabla^2 L\,(I-x) \le 0`. So dt = tau jumps there at once,
+    and any dt <= tau lowers the energy. Differentiable through all sweeps.
+
+    Args:
+        ham: any HAM without self-connections; the guarantee needs synapses linear in each layer.
+        states, clamp: as in `HAM.step`.
+        sweeps: times that every set has its turn, >= 0. The sets go from the top down, so that a
+            held picture meets quiet floors above it.
+        dt: at most the smallest tau.
+        record: keep every moment in a `HAMTrajectory`, one per set and sweep.
+
+    Returns:
+        A `Descent` whose ``state`` is a dict like ``states``; ``converged`` is all False.
+    """
+    _check.count("sweeps", sweeps, least=0)
+    _check.positive("dt", dt)
+    slowest = min(layer.tau for layer in ham.layers.values())
+    if dt > slowest:
+        raise _check.fail("dt", dt, f"at most the smallest tau, {slowest:g}")
+    held = dict.fromkeys([clamp] if isinstance(clamp, str) else clamp, True)
+    held |= clamp if isinstance(clamp, dict) else {}
+    turns = [
+        {**held, **dict.fromkeys(set(ham.layers) - set(group), True)}
+        for group in reversed(floors(ham))
+    ]
+    seen = [states]
+    for _ in range(sweeps):
+        for turn in turns:
+            states = ham.step(states, dt, turn)
+            if record:
+                seen.append(states)
+    energy = ham.energy(states)
+    trajectory = None
+    if record:
+        stacked = {n: torch.stack([s[n] for s in seen]) for n in ham.layers}
+        parts = ham.energies(stacked)
+        trajectory = HAMTrajectory(stacked, sum(parts.values()), parts)
+    taken = torch.full_like(energy, sweeps, dtype=torch.int64)
+    return Descent(states, energy, taken, torch.zeros_like(taken, dtype=torch.bool), trajectory)
+
+
+def one_way(ham: HAM, images: Tensor, *, order: tuple[str, ...] = FLOORS) -> Tensor:
+    """Go up the floors once, listening only downstairs: a feed-forward network, (B, classes).
+
+    It has the weights of the memory and none of its loops; the result is the state of the top
+    floor. Train it by itself for a network of equal size, or use it to see what loops add.
+    """
+    x = torch.atanh(INK * (2 * _images(images, ham.layers[order[0]].shape) - 1))
+    activation = ham.layers[order[0]].activation(x)
+    for lower, upper in zip(order, order[1:], strict=False):
+        silent = activation.new_zeros(len(x), *ham.layers[upper].shape)
+        heard = {lower: activation, upper: silent}
+        total = silent
+        for c in ham.connections:
+            if upper in c.names and set(c.names) <= set(heard):
+                wanted = tuple(n == upper for n in c.names)
+                sent = synapses.currents(c.synapse, *(heard[n] for n in c.names), wanted=wanted)
+                total = total + sent[c.names.index(upper)]
+        x, activation = total, ham.layers[upper].activation(total)
+    return x
+
+
+# Weights that ship with the package
+
+
+def load(name: str = "tower") -> HAM:
+    """Give a tower that has learned: its weights ship with the package.
+
+    "tower" learned from 8 000 digits of MNIST (``tools/train_ham_mnist.py``; settings, metrics and
+    checksums in ``results/ham-mnist``); "one_way" is its feed-forward twin, for `one_way`; "small"
+    learned from 1 400 of scikit-learn's 8 x 8 digits (``tools/explorable_tower.py``).
+    """
+    _check.choice("name", name, ("tower", "one_way", "small"))
+    file = f"ham_digits_{name}.npz" if name == "small" else f"ham_mnist_{name}.npz"
+    file = resources.files("amtutor") / "weights" / file
+    with file.open("rb") as stream, np.load(stream) as arrays:
+        weights = {key: torch.from_numpy(arrays[key].astype(np.float32)) for key in arrays}
+    shape, conv = weights["synapses.0.bias"].shape, weights["synapses.1.weight"]
+    cells = weights["synapses.4.bias"].shape
+    ham = tower(
+        tuple(shape),
+        channels=len(conv),
+        kernel_size=conv.shape[-1],
+        stride=(shape[-1] - conv.shape[-1]) // (2 * cells[-1] - 1),
+        hidden=len(weights["synapses.6.bias"]),
+    )
+    ham.load_state_dict(weights)
+    return ham.requires_grad_(False)
+
+
+# Checks
+
+
+def _images(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    _check.finite("images", _check.floating("images", images))
+    if images.ndim < 3 or tuple(images.shape[1:]) not in (shape, shape[1:]):
+        raise ValueError(f"images: got a {_check.describe(images)}, expected shape (B, {shape})")
+    if images.min() < 0 or images.max() > 1:
+        raise ValueError(
+            f"images: got values from {float(images.min()):g} to {float(images.max()):g}, "
+            "expected [0, 1]"
+        )
+    return images.reshape(-1, *shape)
+
+
+def _seen(seen: Tensor, shape: torch.Size) -> Tensor:
+    if not isinstance(seen, Tensor) or seen.dtype != torch.bool:
+        raise TypeError(f"seen: got a {_check.describe(seen)}, expected a bool tensor")
+    try:
+        return seen.expand(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"seen: got shape {tuple(seen.shape)}, expected one that broadcasts to {tuple(shape)}"
+        ) from None
+
+
+def _labels(labels: Tensor, classes: int, batch: int) -> Tensor:
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (batch,):
+        raise ValueError(
+            f"labels: got a {_check.describe(labels)}, expected an int64 tensor of shape ({batch},)"
+        )
+    if labels.min() < -1 or labels.max() >= classes:
+        raise ValueError(f"labels: got {labels.tolist()[:5]}..., expected -1 to {classes - 1}")
+    return labels

@@ -1,0 +1,525 @@
+"""Laws of the continuous memory: exact gradients, falling energy, attention as one step of it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from amtutor.descent import descend, distinct
+from amtutor.memory.dense import (
+    ENERGIES,
+    DenseAM,
+    EnergyForm,
+    attention,
+    attention_energy,
+    attention_weights,
+    distance_bias,
+    lse_energy,
+    lse_gradient,
+    lse_weights,
+    lsr_energy,
+    lsr_gradient,
+    lsr_pull,
+    nearest,
+)
+
+FORMS = {"lse": 2.0, "lsr": 0.25}  # energy, and a beta that suits the random memories below
+
+
+def draw(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def case(seed=0, k=11, d=7, dtype=torch.float64):
+    """B = 3 x 5 states and K memories in D = 7 dimensions."""
+    return draw(3, 5, d, seed=seed, dtype=dtype), draw(k, d, seed=seed + 1, dtype=dtype)
+
+
+def half_squares(x, memories):
+    return 0.5 * (x[..., None, :] - memories).square().sum(-1)
+
+
+def by_definition(name, x, memories, beta):
+    u = beta * half_squares(x, memories)
+    if name == "lse":
+        return -torch.logsumexp(-u, dim=-1) / beta
+    return -(1 - u).relu().sum(-1).log() / beta
+
+
+# ------------------------------------------------------------------ energy and gradient
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("chunk", [None, 1, 4])
+def test_energy_equals_its_definition_in_any_chunks(name, chunk):
+    x, memories = case()
+    ours = ENERGIES[name].energy(x, memories, beta=FORMS[name], chunk=chunk)
+    assert ours.shape == (3, 5)
+    expected = by_definition(name, x, memories, FORMS[name])
+    assert expected.isfinite().any()
+    assert_close(ours, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("chunk", [None, 1, 4])
+def test_gradient_equals_automatic_differentiation(name, chunk):
+    x, memories = case()
+    x.requires_grad_()
+    form, beta = ENERGIES[name], FORMS[name]
+    (auto,) = torch.autograd.grad(form.energy(x, memories, beta=beta, chunk=chunk).sum(), x)
+    ours = form.gradient(x, memories, beta=beta, chunk=chunk)
+    assert ours.abs().max() > 0.1
+    assert_close(ours, auto, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_gradient_through_the_energy_reaches_memories_and_beta(name):
+    x, memories = case(k=4)
+    x = x[0] * 0.1
+    beta = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    memories = (memories * 0.3).requires_grad_()
+
+    def energy(x, memories, beta):
+        return ENERGIES[name].energy(x, memories, beta=beta, chunk=3)
+
+    assert torch.autograd.gradcheck(energy, (x.requires_grad_(), memories, beta))
+    assert torch.autograd.gradgradcheck(energy, (x, memories, beta))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_batch_equals_loop(name):
+    x, memories = case()
+    form, beta = ENERGIES[name], FORMS[name]
+    for function in (form.energy, form.gradient, form.pull):
+        alone = [[function(row, memories, beta=beta) for row in line] for line in x]
+        together = torch.stack([torch.stack(line) for line in alone])
+        assert_close(function(x, memories, beta=beta), together, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_order_and_place_of_the_memories_do_not_matter(name, seed):
+    x, memories = case(seed)
+    order = torch.randperm(len(memories), generator=torch.Generator().manual_seed(seed))
+    form, beta = ENERGIES[name], FORMS[name]
+    energy = form.energy(x, memories, beta=beta)
+    assert_close(form.energy(x, memories[order], beta=beta), energy, rtol=0, atol=1e-11)
+    by = draw(7, seed=seed + 2)
+    moved = form.gradient(x + by, memories + by, beta=beta)
+    assert_close(moved, form.gradient(x, memories, beta=beta), rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), beta=st.floats(0.01, 100.0))
+def test_lse_is_a_soft_minimum_of_bowls(seed, beta):
+    x, memories = case(seed)
+    least = half_squares(x, memories).amin(-1)
+    energy = lse_energy(x, memories, beta=beta)
+    assert (energy <= least + 1e-12).all()
+    assert (energy >= least - math.log(len(memories)) / beta - 1e-12).all()
+
+
+def test_one_memory_is_one_bowl():
+    x, memories = case(k=1)
+    assert_close(lse_energy(x, memories, beta=3.0), half_squares(x, memories)[..., 0])
+    assert_close(lse_gradient(x, memories, beta=3.0), x - memories)
+
+
+def test_weights_are_the_softmax_of_half_squares():
+    x, memories = case()
+    weights = lse_weights(x, memories, beta=0.7)
+    assert_close(weights, torch.softmax(-0.7 * half_squares(x, memories), -1))
+    assert_close(x - weights @ memories, lse_gradient(x, memories, beta=0.7))
+
+
+def test_nearest_is_the_smallest_distance():
+    x, memories = case(k=50)
+    expected = half_squares(x, memories).argmin(-1)
+    for chunk in (None, 7):
+        assert torch.equal(nearest(x, memories, chunk=chunk), expected)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_modes_and_dtypes(name, mode, dtype):
+    x, memories = case(dtype=dtype)
+    with mode():
+        memory = DenseAM(memories, name, beta=FORMS[name])
+        assert memory.energy(x).dtype == memory.gradient(x).dtype == dtype
+        end = memory.retrieve(x, steps=3, tol=1e-3)
+    reference = DenseAM(memories.double(), name, beta=FORMS[name])
+    assert_close(
+        end.state.double(),
+        reference.retrieve(x.double(), steps=3, tol=1e-3).state,
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+# ------------------------------------------------------------------ extremes
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_float32_holds_at_beta_and_states_of_ten_thousand(scale):
+    memories = draw(20, 64, dtype=torch.float32) * scale
+    x = torch.cat([draw(6, 64, seed=5, dtype=torch.float32) * 1e4, memories[:3]])
+    energy = lse_energy(x, memories, beta=1e4)
+    truth = by_definition("lse", x.double(), memories.double(), 1e4)
+    assert_close(energy.double(), truth, rtol=1e-6, atol=1e-3)
+    assert (energy[-3:] == 0).all()  # on a memory, to the last bit
+    slope = lse_gradient(x, memories, beta=1e4)
+    assert_close(slope[-3:], torch.zeros(3, 64), rtol=0, atol=0)
+    inside = lsr_energy(x, memories, beta=1e4)
+    assert inside[:-3].isinf().all() and (inside[-3:] == 0).all()
+    assert lsr_gradient(x, memories, beta=1e4).isfinite().all()
+
+
+def test_tiny_beta_is_the_mean_and_huge_beta_the_nearest():
+    x, memories = case()
+    x = x.reshape(-1, 7)
+    mean = memories.mean(0).expand(15, 7)
+    assert_close(x - lse_gradient(x, memories, beta=1e-9), mean, rtol=0, atol=1e-7)
+    closest = memories[nearest(x, memories)]
+    assert_close(x - lse_gradient(x, memories, beta=1e9), closest, rtol=0, atol=1e-12)
+
+
+class LargestOutput(TorchDispatchMode):
+    """Remember the largest tensor any operation made (views of the memories aside)."""
+
+    def __init__(self, spare):
+        super().__init__()
+        self.spare, self.numel = spare.untyped_storage().data_ptr(), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(t, torch.Tensor) and t.untyped_storage().data_ptr() != self.spare:
+                self.numel = max(self.numel, t.untyped_storage().nbytes() // t.element_size())
+        return out
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_chunks_bound_every_intermediate(name):
+    x, memories = draw(8, 7), draw(3000, 7, seed=1)
+    form = ENERGIES[name]
+    for function in (form.energy, form.gradient):
+        with torch.no_grad(), LargestOutput(memories) as largest:
+            function(x, memories, beta=FORMS[name], chunk=50)
+        assert 8 * 50 <= largest.numel <= 2 * 8 * 50
+
+
+def test_a_million_memories_are_recalled_in_blocks():
+    memories = torch.empty(1_000_000, 64).normal_(generator=torch.Generator().manual_seed(0))
+    asked = torch.arange(4) * 249_999
+    x = memories[asked] + 0.3 * draw(4, 64, dtype=torch.float32)
+    with torch.no_grad(), LargestOutput(memories) as largest:
+        end = DenseAM(memories, beta=20.0).retrieve(x, steps=3, tol=1e-4)
+        where = nearest(end.state, memories)
+    assert largest.numel <= 64 * 2**20 / 4  # no tensor above 64 MB, isfinite's bytes included
+    assert where.tolist() == asked.tolist() and end.converged.all()
+    assert_close(end.state, memories[asked], rtol=0, atol=1e-5)
+
+
+def test_many_queries_are_cut_too():
+    x = draw(3000, 2, dtype=torch.float32)
+    memories = draw(20_000, 2, seed=1, dtype=torch.float32)
+    with torch.no_grad(), LargestOutput(memories) as largest:
+        energy = lse_energy(x, memories, beta=5.0)
+    assert largest.numel <= 2**22
+    assert_close(energy[2990:], lse_energy(x[2990:], memories, beta=5.0), rtol=1e-5, atol=1e-5)
+
+
+# ------------------------------------------------------------------ retrieval goes downhill
+
+
+@pytest.mark.parametrize("name", FORMS)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), eta=st.floats(0.01, 1.99), hold=st.booleans())
+def test_energy_never_rises_for_any_step_below_two(name, seed, eta, hold):
+    x, memories = case(seed)
+    x = memories[:5] + 0.5 * x[0]
+    clamp = torch.arange(7) < 3 if hold else None
+    memory = DenseAM(memories, name, beta=FORMS[name])
+    path = memory.retrieve(x, steps=12, step_size=eta, clamp=clamp, record=True).trajectory
+    fall = torch.where(path.energies[:-1].isinf(), 0.0, -path.energies.diff(dim=0))
+    assert (fall >= -1e-12).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), eta=st.floats(0.01, 1.99), beta=st.floats(0.05, 50.0))
+def test_lse_falls_at_least_as_the_proof_says(seed, eta, beta):
+    # E(x - eta g) <= E(x) - eta (1 - eta/2) |g|^2: chapter 3, the concave-convex argument.
+    x, memories = case(seed)
+    slope = lse_gradient(x, memories, beta=beta)
+    fall = lse_energy(x, memories, beta=beta) - lse_energy(x - eta * slope, memories, beta=beta)
+    assert (fall >= eta * (1 - eta / 2) * slope.square().sum(-1) - 1e-11).all()
+
+
+def test_step_two_is_too_far():
+    # One memory: a step of 2 mirrors the state about it and gains nothing, 2.5 climbs.
+    memory, x = DenseAM(torch.zeros(1, 2), beta=1.0), torch.tensor([1.0, 0.0])
+    assert_close(memory.retrieve(x, steps=3, step_size=2.0).state, -x)
+    assert memory.retrieve(x, steps=3, step_size=2.5).energy > memory.energy(x)
+
+
+def test_retrieve_is_descent_with_the_exact_gradient():
+    x, memories = case()
+    memory = DenseAM(memories, beta=2.0)
+    plain = descend(memory.energy, x, steps=6, step_size=0.7)
+    assert_close(memory.retrieve(x, steps=6, step_size=0.7).state, plain.state, rtol=0, atol=1e-12)
+
+
+def test_clamped_recall_completes_the_rest():
+    memories = draw(30, 80)
+    seen = torch.arange(80) < 60
+    x = torch.where(seen, memories, 0.0)
+    end = DenseAM(memories, beta=5.0).retrieve(x, steps=20, clamp=seen, tol=1e-9)
+    assert_close(end.state, memories, rtol=0, atol=1e-6)
+    assert torch.equal(end.state[:, seen], memories[:, seen])
+
+
+def test_harder_queries_take_more_steps():
+    """Ledger A3: with a stopping rule the number of steps follows the corruption."""
+    memories = draw(200, 100)
+    memory = DenseAM(memories, beta=0.3)
+    steps = []
+    for noise in (0.1, 1.0, 2.0, 3.0):
+        x = memories + noise * draw(200, 100, seed=9)
+        end = memory.retrieve(x, steps=500, tol=1e-6)
+        assert end.converged.all()
+        steps.append(end.steps_taken.double().mean().item())
+    assert steps == sorted(steps) and steps[-1] > 1.5 * steps[0]
+
+
+def test_reading_out_later_gives_the_same_answer():
+    """Ledger A3, asymptotic stability: once converged, more steps change nothing."""
+    memories = draw(50, 20)
+    memory = DenseAM(memories, beta=1.0)
+    x = memories + 0.5 * draw(50, 20, seed=4)
+    early = memory.retrieve(x, steps=1000, tol=1e-12)
+    assert early.converged.all()
+    late = memory.retrieve(early.state, steps=500)
+    assert_close(late.state, early.state, rtol=0, atol=1e-10)
+    nudged = memory.retrieve(early.state + 1e-3 * draw(50, 20, seed=5), steps=500)
+    assert_close(nudged.state, early.state, rtol=0, atol=1e-10)
+
+
+# ------------------------------------------------------------------ minima, counted
+
+
+def minima(memories, beta, *, steps=40_000, side=13):
+    """Ends of descents from a grid whose Hessian is positive definite."""
+    line = torch.linspace(-1.2, 1.2, side, dtype=torch.float64) + 1e-3
+    grid = torch.cartesian_prod(*[line] * memories.shape[1]).reshape(-1, memories.shape[1])
+    end = DenseAM(memories, beta=beta).retrieve(grid, steps=steps, tol=1e-10)
+    found, _ = distinct(end.state[end.converged], tol=1e-4)
+
+    def stable(x):
+        weights = lse_weights(x, memories, beta=beta)
+        spread = memories - weights @ memories
+        hessian = torch.eye(len(x), dtype=x.dtype) - beta * spread.T @ (weights[:, None] * spread)
+        return torch.linalg.eigvalsh(hessian)[0] > 0
+
+    return [x for x in found if stable(x)]
+
+
+@pytest.mark.parametrize("half", [0.5, 1.0])
+def test_two_memories_part_at_four_over_their_distance_squared(half):
+    # xi = -a and +a: grad E = x - a tanh(beta a x), one minimum up to beta = 1/a^2, then two.
+    memories = torch.tensor([[-half], [half]], dtype=torch.float64)
+    x = torch.linspace(-2, 2, 31, dtype=torch.float64)[:, None]
+    slope = lse_gradient(x, memories, beta=1.3)
+    assert_close(slope, x - half * torch.tanh(1.3 * half * x), rtol=0, atol=1e-12)
+    critical = 1 / half**2
+    assert len(minima(memories, 0.95 * critical)) == 1
+    assert len(minima(memories, 1.05 * critical)) == 2
+
+
+def test_three_memories_on_a_triangle_have_four_minima_between_1_83_and_2():
+    angle = torch.arange(3, dtype=torch.float64) * 2 * math.pi / 3
+    triangle = torch.stack([angle.cos(), angle.sin()], dim=1)
+    counts = {beta: len(minima(triangle, beta)) for beta in (1.7, 1.86, 1.95, 2.1)}
+    assert counts == {1.7: 1, 1.86: 4, 1.95: 4, 2.1: 3}
+
+
+# ------------------------------------------------------------------ error after one step (D1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), beta=st.floats(0.1, 30.0), noise=st.floats(0.0, 1.0))
+def test_error_after_one_step_is_bounded_by_the_gap(seed, beta, noise):
+    # |m(x) - xi| <= (1 - p) R <= (K - 1) exp(-beta gap) R, with R the largest distance from xi.
+    memories = draw(11, 7, seed=seed)
+    x = memories + noise * draw(11, 7, seed=seed + 1)
+    bowls = half_squares(x, memories)
+    own = bowls.diagonal()
+    gap = (bowls + torch.diag(torch.full((11,), torch.inf, dtype=x.dtype))).amin(-1) - own
+    error = (x - lse_gradient(x, memories, beta=beta) - memories).norm(dim=-1)
+    reach = torch.cdist(memories, memories).amax(-1)
+    p = lse_weights(x, memories, beta=beta).diagonal()
+    assert (error <= (1 - p) * reach + 1e-12).all()
+    assert (1 - p <= 10 * torch.exp(-beta * gap) + 1e-12).all()
+
+
+# ------------------------------------------------------------------ attention (ledger D1)
+
+
+def test_attention_is_one_retrieval_step_of_its_energy():
+    x, memories = case()
+    x.requires_grad_()
+    (slope,) = torch.autograd.grad(attention_energy(x, memories, beta=0.6).sum(), x)
+    assert_close(attention(x, memories, beta=0.6), x - slope, rtol=0, atol=1e-12)
+
+
+def test_attention_equals_torch():
+    query, keys = draw(4, 9), draw(6, 9, seed=1)
+    values = draw(6, 5, seed=2)
+    expected = F.scaled_dot_product_attention(query[None], keys[None], values[None])[0]
+    assert_close(attention(query, keys, values), expected, rtol=0, atol=1e-12)
+
+
+def test_with_the_distance_bias_attention_is_lse_retrieval_for_any_norms():
+    x, memories = case()
+    memories = memories * torch.linspace(0.2, 3.0, 11, dtype=torch.float64)[:, None]
+    bias = distance_bias(memories)
+    energy = attention_energy(x, memories, beta=0.8, bias=bias)
+    assert_close(energy, lse_energy(x, memories, beta=0.8), rtol=0, atol=1e-12)
+    step = attention(x, memories, beta=0.8, bias=bias)
+    assert_close(step, x - lse_gradient(x, memories, beta=0.8), rtol=0, atol=1e-12)
+    assert_close(
+        attention_weights(x, memories, beta=0.8, bias=bias), lse_weights(x, memories, beta=0.8)
+    )
+    without = attention(x, memories, beta=0.8)
+    assert (without - step).abs().max() > 0.1
+
+
+def test_for_equal_norms_no_bias_is_needed_and_energies_differ_by_half_r_squared():
+    x, memories = case()
+    memories = 1.7 * F.normalize(memories, dim=-1)
+    assert_close(
+        attention_energy(x, memories, beta=0.8),
+        lse_energy(x, memories, beta=0.8) - 1.7**2 / 2,
+        rtol=0,
+        atol=1e-12,
+    )
+    step = attention(x, memories, beta=0.8)
+    assert_close(step, x - lse_gradient(x, memories, beta=0.8), rtol=0, atol=1e-12)
+
+
+def test_without_bias_a_long_memory_counts_exponentially_often():
+    x, memories = case()
+    odds = attention_weights(x, memories, beta=0.8) / lse_weights(x, memories, beta=0.8)
+    times = torch.exp(0.4 * memories.square().sum(-1))
+    assert_close(odds / odds[..., :1], (times / times[0]).expand(3, 5, 11))
+
+
+# ------------------------------------------------------------------ LSR
+
+
+def test_lsr_off_the_support_is_infinite_flat_and_never_converged():
+    memories = torch.zeros(1, 2)
+    x = torch.tensor([[0.3, 0.0], [5.0, 0.0]], requires_grad=True)
+    energy = lsr_energy(x, memories, beta=2.0)
+    assert energy[1] == torch.inf and energy[0].isfinite()
+    (auto,) = torch.autograd.grad(energy.sum(), x)
+    for slope in (auto, lsr_gradient(x, memories, beta=2.0), lsr_pull(x, memories, beta=2.0)):
+        assert slope[1].tolist() == [0.0, 0.0] and slope[0, 0] > 0
+    end = DenseAM(memories, "lsr", beta=2.0).retrieve(x, steps=9, tol=1e-6)
+    assert end.converged.tolist() == [True, False]
+    assert end.energy[1] == torch.inf and torch.equal(end.state[1], x[1].detach())
+
+
+def test_lsr_recalls_exactly_in_one_step_where_one_memory_is_in_reach():
+    memories = 10 * torch.eye(4, dtype=torch.float64)
+    x = memories + 0.3 * draw(4, 4)
+    memory = DenseAM(memories, "lsr", beta=0.05)  # reach sqrt(2 / beta) = 6.3, half of 10 sqrt 2
+    assert_close(memory.retrieve(x, steps=1).state, memories, rtol=0, atol=1e-14)
+
+
+def test_lsr_pull_is_a_positive_multiple_of_the_gradient():
+    x, memories = case()
+    beta = FORMS["lsr"]
+    left = (1 - beta * half_squares(x, memories)).relu()
+    factor = left.sum(-1) / (left > 0).sum(-1).clamp(min=1)
+    pull = lsr_pull(x, memories, beta=beta)
+    assert (factor > 0).any()
+    assert_close(pull, factor[..., None] * lsr_gradient(x, memories, beta=beta))
+
+
+# ------------------------------------------------------------------ the module
+
+
+def test_training_moves_memories_towards_the_data():
+    data = draw(200, 3) + 4
+    memory = DenseAM(draw(5, 3, seed=3), beta=1.0, trainable=True)
+    before = memory.energy(data).mean().item()
+    optimiser = torch.optim.SGD(memory.parameters(), lr=0.5)
+    for _ in range(50):
+        optimiser.zero_grad()
+        memory.energy(data).mean().backward()
+        optimiser.step()
+    assert memory.energy(data).mean().item() < before - 5
+    assert torch.cdist(memory.memories, data.mean(0, keepdim=True)).min() < 0.5
+
+
+def test_memories_are_buffer_or_parameter_and_survive_a_round_trip():
+    memories = draw(4, 3)
+    plain, trained = DenseAM(memories, beta=2.0), DenseAM(memories, beta=2.0, trainable=True)
+    assert not list(plain.parameters()) and len(list(trained.parameters())) == 1
+    parameter = torch.nn.Parameter(memories.clone())
+    assert DenseAM(parameter, beta=2.0).memories is parameter
+    other = DenseAM(torch.zeros(4, 3, dtype=torch.float64), beta=2.0)
+    other.load_state_dict(trained.state_dict())
+    x = draw(2, 3, seed=8)
+    assert torch.equal(other.energy(x), trained.energy(x))
+    assert trained.retrieve(x, steps=2).state.requires_grad is False
+    assert plain.float().memories.dtype == torch.float32
+    assert repr(plain) == "DenseAM(K=4, D=3, beta=2.0)"
+
+
+def test_any_energy_of_the_same_form_will_do():
+    bowls = EnergyForm(  # one quadratic well at the mean: what chapter 3 breaks first
+        energy=lambda x, memories, beta, chunk: half_squares(x, memories).mean(-1),
+        gradient=lambda x, memories, beta, chunk: x - memories.mean(0),
+        pull=lambda x, memories, beta, chunk: x - memories.mean(0),
+    )
+    x, memories = case()
+    end = DenseAM(memories, bowls, beta=1.0).retrieve(x, steps=1)
+    assert_close(end.state, memories.mean(0).expand_as(x))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "text"),
+    [
+        (lambda x, m: lse_energy(x, m, beta=0.0), ValueError, "beta = 0.0: expected a finite num"),
+        (lambda x, m: lse_energy(x, m, beta=-1), ValueError, "beta = -1.0: expected"),
+        (lambda x, m: lse_energy(x[..., :2], m, beta=1), ValueError, "x: got .*last dimension 7"),
+        (lambda x, m: lse_energy(x, m[0], beta=1), ValueError, r"memories: got .* \(K, D\) tensor"),
+        (lambda x, m: lse_energy(x, m[:0], beta=1), ValueError, "memories: got .* K, D >= 1"),
+        (lambda x, m: lse_energy(x.float(), m, beta=1), ValueError, "x: got torch.float32 on cpu"),
+        (lambda x, m: lse_energy(x, m.long(), beta=1), TypeError, "memories: got a int64"),
+        (lambda x, m: lse_energy(x.long(), m, beta=1), TypeError, "x: got a int64"),
+        (lambda x, m: lse_energy(x * torch.nan, m, beta=1), ValueError, "x: 105 of 105 entries"),
+        (lambda x, m: lse_energy(x, m * torch.nan, beta=1), ValueError, "memories: 77 of 77"),
+        (lambda x, m: lse_energy(x * 1e200, m, beta=1), ValueError, "x: overflows in torch.float"),
+        (lambda x, m: lse_energy(x, m, beta=1, chunk=0), ValueError, "chunk = 0: expected a whol"),
+        (lambda x, m: DenseAM(m, "lsx", beta=1), ValueError, "energy = 'lsx': expected one of 'ls"),
+        (lambda x, m: DenseAM(m / 0, beta=1), ValueError, "memories: 77 of 77 entries are NaN"),
+        (lambda x, m: DenseAM(m, beta=torch.ones(2)), ValueError, "beta: got a float32 tensor"),
+        (lambda x, m: attention(x, m, m[:3]), ValueError, "values: got 3 rows, expected 11"),
+        (lambda x, m: attention(x, m, bias=m[0]), ValueError, r"bias: got shape \(7,\), exp.*11"),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, kind, text):
+    with pytest.raises(kind, match=text) as caught:
+        call(*case())
+    assert "\n" not in str(caught.value)

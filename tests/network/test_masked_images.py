@@ -1,0 +1,295 @@
+"""Laws of patches, masks and the models that complete pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amtutor import _weights, data
+from amtutor.network import inpainting
+from amtutor.network.masked_images import (
+    MaskedImageModel,
+    PlainTransformer,
+    build,
+    hide_patches,
+    load,
+    to_patches,
+    to_pictures,
+    wave_positions,
+)
+
+DOUBLE = torch.float64
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def small():
+    size = {"image_size": 12, "patch_size": 3, "generator": rng()}
+    model = MaskedImageModel(dim=10, heads=2, head_dim=5, memories=7, steps=3, **size)
+    return model.double().requires_grad_(False)
+
+
+@pytest.fixture
+def plain():
+    torch.manual_seed(0)
+    model = PlainTransformer(dim=10, heads=2, hidden=12, depth=2, image_size=12, patch_size=3)
+    return model.double().requires_grad_(False)
+
+
+def pictures(n=4, size=12, seed=1):
+    return torch.rand(n, 3, size, size, generator=rng(seed), dtype=DOUBLE)
+
+
+# -- patches and masks ---------------------------------------------------------------------------
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_patches_and_back(p, side, channels, batch):
+    shape = (2,) * (batch > 0) + (channels, p * side, p * side)
+    images = torch.rand(shape, generator=rng(p))
+    patches = to_patches(images, p)
+    assert patches.shape == (*shape[:-3], side**2, channels * p * p)
+    assert torch.equal(to_pictures(patches, p, channels=channels), images)
+
+
+def test_a_patch_is_a_square_of_the_picture():
+    image = torch.rand(3, 32, 32)
+    patch = to_patches(image, 4)[8 * 2 + 5].reshape(3, 4, 4)  # third row, sixth column
+    assert torch.equal(patch, image[:, 8:12, 20:24])
+
+
+@given(st.floats(0, 1), st.integers(1, 5))
+@settings(max_examples=40, deadline=None)
+def test_each_picture_has_its_share_hidden(fraction, n):
+    hidden = hide_patches(n, 64, fraction, generator=rng())
+    assert hidden.dtype == torch.bool and (hidden.sum(1) == int(64 * fraction)).all()
+
+
+def test_masks_are_uniform():
+    share = hide_patches(20_000, 16, 0.5, generator=rng()).double().mean(0)
+    assert (share - 0.5).abs().max() < 0.02  # five standard deviations
+
+
+def test_one_fraction_for_each_picture():
+    hidden = hide_patches(3, 64, torch.tensor([0.25, 0.5, 0.75]), generator=rng())
+    assert hidden.sum(1).tolist() == [16, 32, 48]
+
+
+def test_places_are_all_different():
+    places = wave_positions(8, 24)
+    apart = torch.cdist(places, places) + 9 * torch.eye(64)
+    assert places.shape == (64, 24) and apart.min() > 0.1
+
+
+# -- models --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["small", "plain"])
+def test_hidden_pixels_are_never_looked_at(kind, request):
+    model, images = request.getfixturevalue(kind), pictures()
+    hidden = hide_patches(4, 16, 0.5, generator=rng(2))
+    spoilt = to_patches(images, 3).masked_fill(hidden[..., None], torch.nan)
+    spoilt = to_pictures(spoilt, 3)
+    assert torch.equal(model(images, hidden), model(spoilt, hidden))
+    filled = model.complete(spoilt, hidden)
+    assert filled.isfinite().all() and filled.min() >= 0 and filled.max() <= 1
+    kept = ~hidden[..., None].expand(-1, -1, 27)
+    assert torch.equal(to_patches(filled, 3)[kept], to_patches(images, 3)[kept])
+
+
+@pytest.mark.parametrize("kind", ["small", "plain"])
+def test_batch_is_loop(kind, request):
+    model, images = request.getfixturevalue(kind), pictures()
+    hidden = hide_patches(4, 16, 0.5, generator=rng(2))
+    together = model.complete(images, hidden)
+    alone = torch.stack([model.complete(x, h) for x, h in zip(images, hidden, strict=True)])
+    assert (together - alone).abs().max() < 1e-12
+    assert torch.equal(model.complete(images, hidden[0])[0], together[0])  # one mask for all
+
+
+def test_tokens_know_no_order(small):
+    images, hidden = pictures(), hide_patches(4, 16, 0.5, generator=rng(2))
+    order = torch.randperm(16, generator=rng(3))
+    x = small.embed(images, hidden)
+    assert (small.move(x)[:, order] - small.move(x[:, order])).abs().max() < 1e-10
+
+
+def test_walk_is_the_move_and_the_energy_falls(small):
+    images, hidden = pictures(), hide_patches(4, 16, 0.5, generator=rng(2))
+    walk = small.walk(images, hidden, steps=3)
+    assert walk.tokens.shape == (4, 4, 16, 10) and walk.energies.shape == (4, 4)
+    assert torch.equal(walk.tokens[-1], small.move(small.embed(images, hidden)))
+    assert torch.equal(walk.images[-1], small.complete(images, hidden))
+    assert (walk.energies.diff(dim=0) < 0).all()
+    normalised = small.normalised(walk.tokens[1])
+    assert torch.allclose(small.block.energy(normalised), walk.energies[1])
+
+
+def test_several_blocks_walk_one_after_the_other():
+    size = {"image_size": 12, "patch_size": 3, "generator": rng()}
+    model = MaskedImageModel(dim=10, heads=2, head_dim=5, memories=7, steps=2, depth=3, **size)
+    images, hidden = pictures().float(), hide_patches(4, 16, 0.5, generator=rng(2))
+    walk = model.walk(images, hidden)
+    assert len(walk.tokens) == len(walk.energies) == len(walk.images) == 7
+    assert torch.allclose(walk.tokens[-1], model.move(model.embed(images, hidden)))
+    assert not torch.equal(model.blocks[0].hopfield.memories, model.blocks[1].hopfield.memories)
+
+
+def test_the_fast_twin_is_the_same_model(small):
+    small = small.float().requires_grad_(True)
+    images, hidden = pictures().float(), hide_patches(4, 16, 0.5, generator=rng(2))
+    gradients = []
+    for fast in (False, True):
+        small.fast = fast
+        loss = small(images, hidden).square().mean()
+        gradients.append(torch.autograd.grad(loss, [*small.parameters()]))
+    for slow, quick in zip(*gradients, strict=True):
+        assert (slow - quick).abs().max() <= 1e-4 * slow.abs().max() + 1e-7
+
+
+def test_at_first_keys_are_nearly_queries_and_the_decoder_undoes_the_encoder(small):
+    attention = small.block.attention
+    assert (attention.W_query - attention.W_key).abs().max() < 0.2
+    wide = MaskedImageModel(dim=64, heads=2, head_dim=5, memories=7, generator=rng())
+    product = wide.decoder.weight @ wide.encoder.weight
+    assert (product - torch.eye(48)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda m: m(pictures(), torch.zeros(4, 16)), "hidden: got a float32 tensor"),
+        (lambda m: m(pictures(), torch.zeros(4, 9, dtype=torch.bool)), r"expected a bool .* 16\)"),
+        (lambda m: m(pictures(size=15), torch.zeros(4, 25, dtype=torch.bool)), "images: got 25"),
+        (lambda m: m(pictures().mul(255).byte(), torch.zeros(4, 16).bool()), "floating-point"),
+        (lambda m: to_patches(pictures(), 5), "sides that are multiples of 5"),
+        (lambda m: to_pictures(torch.zeros(5, 27), 3), "with N a square"),
+        (lambda m: hide_patches(2, 16, 1.5), "fraction = 1.5"),
+        (
+            lambda m: MaskedImageModel(dim=8, heads=1, head_dim=4, memories=2, patch_size=5),
+            "a divi",
+        ),
+        (lambda m: PlainTransformer(dim=9, heads=2, hidden=4), "heads = 2: expected a divisor"),
+        (lambda m: load("nothing"), "name = 'nothing': expected one of"),
+        (lambda m: build({"core": "what"}), "core = 'what'"),
+    ],
+)
+def test_bad_input(small, call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(small)
+
+
+# -- what ships ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["et-completion", "transformer-completion"])
+def test_shipped_model_is_what_its_card_says(name):
+    model = load(name)
+    card, folder = model.card, Path(_weights.__file__).parent / "weights"
+    path = folder / f"{name.replace('-', '_')}.safetensors"
+    assert path.stat().st_size <= 8_000_000
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"]
+    assert card["licence"] == "MIT" and len(card["data_sha256"]) == 64
+    assert sum(p.numel() for p in model.parameters()) == card["parameters"]
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_both_shipped_models_are_of_equal_size_and_saw_the_same():
+    energy, plain = load("et-completion").card, load("transformer-completion").card
+    assert abs(energy["parameters"] / plain["parameters"] - 1) < 0.01
+    for key in ("steps", "batch_size", "fractions", "held_out"):
+        assert energy["config"][key] == plain["config"][key]
+    assert energy["data_sha256"] == plain["data_sha256"]
+
+
+def test_shipped_model_completes_photographs_it_has_not_seen():
+    """On pictures that always are at hand, and are not of CIFAR-10."""
+    model, images = load(), torch.from_numpy(data.photos()).float() / 255
+    hidden = hide_patches(len(images), 64, 0.5, generator=rng(1))
+
+    def error(filled):
+        return (filled - images).square().sum() / hidden.sum()
+
+    walk = model.walk(images, hidden)
+    assert (walk.energies.diff(dim=0) < 0).all()
+    assert error(model.complete(images, hidden)) < 0.6 * error(inpainting.mean_fill(images, hidden))
+
+
+def test_safetensors_are_read_as_their_library_reads_them(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    given = {
+        "a": torch.randn(3, 2),
+        "b": torch.arange(5),
+        "c": torch.randn(4).half(),
+        "empty": torch.zeros(0, 3),
+        "flag": torch.tensor([True, False, True]),
+        "odd": torch.tensor(2.5, dtype=DOUBLE),
+    }
+    safetensors.save_file(given, tmp_path / "x.safetensors", metadata={"made": "here"})
+    found = _weights.read_safetensors(tmp_path / "x.safetensors")
+    assert found.keys() == given.keys()
+    for name, value in given.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name], value)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 40, -1])
+def test_a_cut_or_foreign_file_is_refused(tmp_path, cut):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    whole = struct.pack("<Q", len(header)) + header + bytes(8)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(whole)
+    assert torch.equal(_weights.read_safetensors(path)["a"], torch.zeros(2))
+    path.write_bytes(whole[:cut])
+    with pytest.raises(ValueError, match="expected a safetensors file"):
+        _weights.read_safetensors(path)
+
+
+# -- fills that learn nothing --------------------------------------------------------------------
+
+
+def test_fills_leave_seen_pixels_and_never_look_at_hidden_ones():
+    images = pictures(3, size=12).float()
+    hidden = hide_patches(3, 9, 0.4, generator=rng(4))
+    mask = inpainting.pixel_mask(hidden, 4).unsqueeze(1).expand_as(images)
+    fills = [inpainting.mean_fill, inpainting.linear_fill]
+    try:
+        import skimage  # noqa: F401
+
+        fills.append(inpainting.biharmonic_fill)
+    except ImportError:
+        pass
+    for fill in fills:
+        filled = fill(images, hidden)
+        assert torch.equal(filled[~mask], images[~mask])
+        other = fill(torch.where(mask, torch.rand_like(images), images), hidden)
+        assert (filled - other).abs().max() < 1e-5
+        assert filled.min() >= -1e-6 and filled.max() <= 1 + 1e-6
+
+
+def test_mean_and_linear_fill_give_known_answers():
+    ramp = torch.linspace(0, 1, 12).expand(1, 3, 12, 12)
+    middle = torch.zeros(1, 9, dtype=torch.bool)
+    middle[0, 4] = True
+    assert (inpainting.linear_fill(ramp, middle) - ramp).abs().max() < 1e-5
+    filled = inpainting.mean_fill(ramp, middle)[0, :, 4:8, 4:8]
+    seen = (ramp.sum() - ramp[..., 4:8, 4:8].sum()) / (3 * 128)
+    assert (filled - seen).abs().max() < 1e-6
+    nothing = torch.zeros(1, 9, dtype=torch.bool)
+    assert torch.equal(inpainting.linear_fill(ramp, nothing), ramp)
+
+
+def test_photos_are_always_at_hand():
+    photos = data.photos()
+    assert photos.shape == (30, 3, 32, 32) and photos.dtype.name == "uint8"
+    assert 80 < photos.mean() < 140 and photos.reshape(30, -1).std(1).min() > 2
