@@ -124,7 +124,7 @@ def _noise(n: int, dim: int, n_patterns: int, exact: bool) -> int:
     """Check the arguments and return Sigma^2 as a whole number."""
     _check.count("n", n)
     _check.count("dim", dim)
-    _check.count("n_patterns", n_patterns)
+    _check.count("n_patterns", n_patterns, most=10**300)
     if exact:
         return (n_patterns - 1) * sign_sum_moment(2 * n - 2, dim - 1)
     return math.prod(range(1, 2 * n - 2, 2)) * n_patterns * dim ** (n - 1)
