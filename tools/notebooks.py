@@ -1,19 +1,23 @@
-"""Make the executed notebook beside each chapter: book/NN_slug.md -> book/NN_slug.ipynb.
+"""Make the notebook beside each chapter: book/NN_slug.md -> book/NN_slug.ipynb.
 
-One way only. The Markdown file is edited, the notebook is generated, and running this twice gives
-the same bytes.
+One way only. The Markdown file is edited and has two renderings: the notebook, which is committed
+and holds plain Markdown (tools/plain.py), and the site, for which `woven` joins the MyST of the
+source with the outputs of the notebook. Running this twice gives the same bytes.
 
-    python tools/notebooks.py book/02_binary_memories.md   # one chapter
+    python tools/notebooks.py book/02_binary_memories.md   # run one chapter and write its notebook
     python tools/notebooks.py --all                        # every chapter, two at a time
-    python tools/notebooks.py --check                      # no execution: are the twins in step?
+    python tools/notebooks.py --render                     # words changed, code not: nothing is run
+    python tools/notebooks.py --check                      # nothing is run: are they in step?
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import sys
@@ -21,22 +25,28 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import jupytext
 import nbformat
 import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
-BOOK = Path(__file__).resolve().parent.parent / "book"
+import plain
+
+BOOK = plain.BOOK
 GLUE_MIME = "application/vnd.amtutor.glue+json"
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 GLUE_ROLE = re.compile(r"\{glue\}`([^`]+)`")
+CHECKED = re.compile(r"^# NBVAL_CHECK_OUTPUT[ \t]*\n")
+EQUATION_IN_COMMENT = re.compile(r"(#[^\n]*?)\b(eq-[\w-]+)")
+INSTALL = "except ImportError:\n    %pip install"
+CLAIMS = "# Claims of this chapter, checked"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+Outputs = list[nbformat.NotebookNode]
 
 
 class NotebookError(Exception):
@@ -48,24 +58,6 @@ def chapters() -> list[Path]:
     return [p for p in sorted(BOOK.glob("*.md")) if "\nkernelspec:" in p.read_text("utf-8")[:600]]
 
 
-def read_source(path: Path) -> nbformat.NotebookNode:
-    """The chapter as a notebook without outputs, figure captions repeated as Markdown cells.
-
-    The site draws captions from cell metadata, which GitHub and Colab do not show. So a copy
-    follows the figure in a Markdown cell that the site leaves out (tag remove-cell).
-    """
-    notebook = jupytext.read(path, fmt="md:myst")
-    cells = []
-    for cell in notebook.cells:
-        cells.append(cell)
-        figure = cell.metadata.get("mystnb", {}).get("figure", {})
-        if caption := figure.get("caption", "").strip():
-            copy = nbformat.v4.new_markdown_cell(f"*Figure.* {caption}")
-            copy.metadata["tags"] = ["remove-cell", "caption"]
-            cells.append(copy)
-    return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
-
-
 def set_ids(notebook: nbformat.NotebookNode) -> None:
     """Cell ids are hashes of the content, so they change only when the cell does."""
     seen: dict[str, int] = {}
@@ -73,6 +65,187 @@ def set_ids(notebook: nbformat.NotebookNode) -> None:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
         count = seen[digest] = seen.get(digest, 0) + 1
         cell.id = digest if count == 1 else f"{digest}-{count}"
+
+
+# ------------------------------------------------------------------------- what a reader meets
+
+
+def lean(source: nbformat.NotebookNode, path: Path, book: plain.Book) -> list[int]:
+    """Take the bookkeeping out of the code cells, in place; returns which code cells are left.
+
+    `show.glue` lines have done their work when the chapter has run: their values stand in the
+    prose. `# NBVAL_CHECK_OUTPUT` becomes a tag, a label in a comment the number of its equation.
+    """
+    kept, cells, count = [], [], 0
+    for index, cell in enumerate(source.cells):
+        if cell.cell_type != "code":
+            cells.append(cell)
+            continue
+        try:
+            code = without_glue(cell.source)
+        except (SyntaxError, NotebookError) as error:
+            raise NotebookError(f"{_place(path, source, index)}: {error}") from None
+        if CHECKED.match(code):
+            code = CHECKED.sub("", code)
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "nbval-check-output"]
+        cell.source = EQUATION_IN_COMMENT.sub(
+            lambda m: m[1] + (book.labels[m[2]].name if m[2] in book.labels else m[2]), code
+        )
+        if code:
+            kept.append(count)
+            cells.append(cell)
+        count += 1
+    source.cells = cells
+    return kept
+
+
+def without_glue(code: str) -> str:
+    """The code without its `show.glue(...)` statements and loops that hold nothing else."""
+    if "show.glue(" not in code:
+        return code
+    body = ast.parse(code).body
+    lines = code.split("\n")
+    gone = [s for s in _all_statements(body) if _only_glues(s)]
+    others = [s for s in _all_statements(body) if not _only_glues(s) and not hasattr(s, "body")]
+    drop = {n for s in gone for n in range(s.lineno, s.end_lineno + 1)}
+    for other in others:
+        if drop & set(range(other.lineno, other.end_lineno + 1)):
+            raise NotebookError(f"give show.glue a line of its own: {lines[other.lineno - 1]!r}")
+    left = [line for number, line in enumerate(lines, 1) if number not in drop]
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(left)).strip("\n")
+    rest = [s for s in body if s not in gone]
+    if rest and body[-1] in gone and isinstance(rest[-1], ast.Expr) and not text.endswith(";"):
+        value = rest[-1].value
+        printed = isinstance(value, ast.Call) and getattr(value.func, "id", "") == "print"
+        text += "" if printed else ";"  # it was not the last of its cell, so it showed nothing
+    ast.parse(text)
+    return text
+
+
+def _only_glues(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        call = statement.value
+        return isinstance(call, ast.Call) and ast.unparse(call.func) == "show.glue"
+    if isinstance(statement, (ast.For, ast.If, ast.With)):
+        return all(map(_only_glues, [*statement.body, *getattr(statement, "orelse", [])]))
+    return False
+
+
+def _all_statements(body: list[ast.stmt]) -> list[ast.stmt]:
+    return [s for top in body for s in ast.walk(top) if isinstance(s, ast.stmt)]
+
+
+def fill(text: str, values: dict[str, str], where: str) -> str:
+    """Write the glued values where the prose asks for them."""
+    for name in GLUE_ROLE.findall(text):
+        if name not in values:
+            known = ", ".join(sorted(values)) or "none"
+            raise NotebookError(f"{where}: nothing is glued as {name!r} (known: {known})")
+    return GLUE_ROLE.sub(lambda match: values[match[1]], text)
+
+
+def filled(path: Path, values: dict[str, str], book: plain.Book) -> nbformat.NotebookNode:
+    """The source without bookkeeping and with its numbers: what both renderings start from."""
+    source = plain.read(path)
+    lean(source, path, book)
+    for index, cell in enumerate(source.cells):
+        where = _place(path, source, index)
+        if cell.cell_type == "markdown":
+            cell.source = fill(cell.source, values, where)
+        elif caption := cell.metadata.get("mystnb", {}).get("figure", {}).get("caption"):
+            cell.metadata["mystnb"]["figure"]["caption"] = fill(caption, values, where)
+    return source
+
+
+def rendered(
+    path: Path, outputs: list[Outputs], values: dict[str, str], book: plain.Book | None = None
+) -> nbformat.NotebookNode:
+    """The notebook that is committed: plain Markdown, folded bookkeeping, the given outputs."""
+    book = book or plain.Book(path.parent)
+    source, page = filled(path, values, book), plain.Page(book, path.stem)
+    cells, given = [], iter(outputs)
+    for index, cell in enumerate(source.cells):
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        try:
+            if cell.cell_type == "code":
+                folded = _folded(cell, inside=bool(page.solution))
+                count = 1 + sum(c.cell_type == "code" for c in cells)
+                made = nbformat.v4.new_code_cell(cell.source, metadata=folded)
+                made.outputs, made.execution_count = next(given), count
+                cells.append(made)
+                if figure.get("caption"):
+                    told = page.caption(figure["caption"], figure.get("name", ""))
+                    cells.append(nbformat.v4.new_markdown_cell(told))
+                continue
+            follows = source.cells[index + 1 : index + 2]
+            text = page.cell(cell.source, code_follows=bool(follows))
+        except plain.PlainError as error:
+            raise NotebookError(f"{_place(path, source, index)}: {error}") from None
+        if not cells:
+            address = book.address(path.stem)
+            text = f"[Read this chapter as a page]({address}), with figures that move.\n\n{text}"
+        if text:
+            cells.append(nbformat.v4.new_markdown_cell(text))
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=nbformat.from_dict(METADATA))
+    notebook.metadata["amtutor"] = {
+        "code": code_digest(path),
+        "glue": dict(sorted(values.items())),
+        "outputs": _digest([outputs, values]),
+    }
+    set_ids(notebook)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    nbformat.validate(notebook)
+    return notebook
+
+
+def _folded(cell: nbformat.NotebookNode, *, inside: bool) -> dict:
+    """Metadata by which JupyterLab and Colab fold a code cell."""
+    tags = set(cell.metadata.get("tags", []))
+    metadata: dict = {}
+    hidden = inside or "hide-cell" in tags or ("remove-cell" in tags and INSTALL not in cell.source)
+    if hidden or tags & {"hide-input", "remove-input"} or cell.source.startswith(CLAIMS):
+        metadata["jupyter"] = {"source_hidden": True}
+        metadata["cellView"] = "form"
+    if hidden:
+        metadata["jupyter"]["outputs_hidden"] = True
+    if kept := sorted(tags & {"nbval-check-output", "raises-exception"}):
+        metadata["tags"] = kept
+    return metadata
+
+
+def woven(path: Path, book: plain.Book | None = None) -> nbformat.NotebookNode:
+    """What the site is built from: the MyST of the source, the outputs of its notebook."""
+    outputs, values, _ = read_twin(path)
+    notebook = filled(path, values, book or plain.Book(path.parent))
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if len(code) != len(outputs):
+        raise NotebookError(f"{path.stem}: {len(code)} code cells, {len(outputs)} in the notebook")
+    for count, (cell, given) in enumerate(zip(code, outputs, strict=True), 1):
+        cell.outputs, cell.execution_count = given, count
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    set_ids(notebook)
+    return notebook
+
+
+def read_twin(path: Path) -> tuple[list[Outputs], dict[str, str], dict]:
+    """Outputs of the code cells, glued values and our metadata, from the committed notebook."""
+    twin_path = path.with_suffix(".ipynb")
+    if not twin_path.exists():
+        raise NotebookError(f"{twin_path.name} is missing (python tools/notebooks.py {path.name})")
+    twin = nbformat.read(twin_path, as_version=4)
+    outputs = [cell.outputs for cell in twin.cells if cell.cell_type == "code"]
+    ours = twin.metadata.get("amtutor", {})
+    return outputs, dict(ours.get("glue", {})), ours
+
+
+def code_digest(path: Path) -> str:
+    """Of all code of the source, bookkeeping included."""
+    return _digest([c.source for c in plain.read(path).cells if c.cell_type == "code"])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------------------------------ execution
@@ -132,24 +305,6 @@ def collect_glue(notebook: nbformat.NotebookNode, path: Path) -> dict[str, str]:
         if "outputs" in cell:
             cell.outputs = kept
     return values
-
-
-def fill_glue(notebook: nbformat.NotebookNode, values: dict[str, str], path: Path) -> None:
-    """Write the values where the prose and the captions ask for them."""
-
-    def fill(text: str, index: int) -> str:
-        for name in GLUE_ROLE.findall(text):
-            if name not in values:
-                known = ", ".join(sorted(values)) or "none"
-                place = _place(path, notebook, index)
-                raise NotebookError(f"{place}: nothing is glued as {name!r} (known: {known})")
-        return GLUE_ROLE.sub(lambda match: values[match[1]], text)
-
-    for index, cell in enumerate(notebook.cells):
-        if cell.cell_type == "markdown":
-            cell.source = fill(cell.source, index)
-        elif caption := cell.metadata.get("mystnb", {}).get("figure", {}).get("caption"):
-            cell.metadata["mystnb"]["figure"]["caption"] = fill(caption, index)
 
 
 def normalise_outputs(notebook: nbformat.NotebookNode, path: Path) -> None:
@@ -212,62 +367,66 @@ def smaller_png(png: bytes, tolerance: int = 12) -> bytes:
 
 
 def make(path: Path, timeout: int = 600) -> str:
-    """Generate, execute and write one twin; returns a line for the log."""
+    """Generate, execute and write one notebook; returns a line for the log."""
     start = time.perf_counter()
-    notebook = read_source(path)
+    notebook = plain.read(path)
+    notebook = nbformat.v4.new_notebook(cells=notebook.cells, metadata=METADATA)
     execute(notebook, path, timeout)
     values = collect_glue(notebook, path)
     normalise_outputs(notebook, path)
-    fill_glue(notebook, values, path)
-    set_ids(notebook)
-    notebook.metadata = nbformat.from_dict(METADATA)
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    nbformat.validate(notebook)
-    twin = path.with_suffix(".ipynb")
-    text = nbformat.writes(notebook, version=nbformat.NO_CONVERT)
-    twin.write_text(text.rstrip("\n") + "\n", "utf-8")
+    outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    kept = lean(notebook, path, book := plain.Book(path.parent))
+    size = write(path, rendered(path, [outputs[k] for k in kept], values, book))
     took = time.perf_counter() - start
-    return f"{twin.name}: {took:.1f} s, {len(text) / 1e6:.2f} MB, {len(values)} numbers glued"
+    return f"{path.stem}.ipynb: {took:.1f} s, {size / 1e6:.2f} MB, {len(values)} numbers glued"
 
 
-def check(path: Path) -> list[str]:
-    """What differs between a chapter and its twin, in words; empty when they are in step."""
-    twin_path = path.with_suffix(".ipynb")
-    if not twin_path.exists():
-        return [f"{twin_path.name} is missing (make notebooks)"]
-    source, twin = read_source(path), nbformat.read(twin_path, as_version=4)
-    if len(source.cells) != len(twin.cells):
-        return [f"{path.name} has {len(source.cells)} cells, its twin {len(twin.cells)}"]
-    faults, values = [], {}
-    for index, (wanted, found) in enumerate(zip(source.cells, twin.cells, strict=True)):
-        same = wanted.cell_type == found.cell_type and (
-            wanted.source == found.source
-            if wanted.cell_type == "code"
-            else matches(wanted.source, found.source, values)
+def render(path: Path, *, keep_outputs: bool = False) -> str:
+    """Write the notebook anew from its source and the outputs that it has; nothing is run."""
+    outputs, values, ours = read_twin(path)
+    if not keep_outputs and ours.get("code") != code_digest(path):
+        raise NotebookError(
+            f"{path.stem}: its code has changed (python tools/notebooks.py book/{path.name})"
         )
-        same &= wanted.metadata.get("tags", []) == found.metadata.get("tags", [])
-        pictures = [c.metadata.get("mystnb", {}).get("figure", {}) for c in (wanted, found)]
-        same &= pictures[0].keys() == pictures[1].keys()
-        same &= all(matches(str(pictures[0][k]), str(pictures[1][k]), values) for k in pictures[0])
-        if not same:
-            faults.append(f"{_place(path, source, index)} differs from its twin (make notebooks)")
-    ids = [cell.get("id") for cell in twin.cells]
-    set_ids(twin)
-    if not faults and ids != [cell.id for cell in twin.cells]:
-        faults.append(f"{twin_path.name} was edited by hand: its cell ids are not its contents'")
-    return faults
+    source = plain.read(path)
+    if len(lean(source, path, plain.Book(path.parent))) != len(outputs):
+        raise NotebookError(f"{path.stem}: another number of code cells; it must be run")
+    size = write(path, rendered(path, outputs, values))
+    return f"{path.stem}.ipynb: rendered, {size / 1e6:.2f} MB"
 
 
-def matches(source: str, found: str, values: dict[str, str]) -> bool:
-    """Whether `found` is `source` with each glue role filled, one value for each name."""
-    names = GLUE_ROLE.findall(source)
-    parts = GLUE_ROLE.split(source)[::2]
-    pattern = "(.+?)".join(re.escape(part) for part in parts)
-    match = re.fullmatch(pattern, found, flags=re.DOTALL)
-    if match is None:
-        return False
-    filled = zip(names, match.groups(), strict=True)
-    return all(values.setdefault(name, value) == value for name, value in filled)
+def write(path: Path, notebook: nbformat.NotebookNode) -> int:
+    """Write the notebook beside its source; returns how long it is."""
+    text = written(notebook)
+    path.with_suffix(".ipynb").write_text(text, "utf-8")
+    return len(text)
+
+
+def written(notebook: nbformat.NotebookNode) -> str:
+    return nbformat.writes(notebook, version=nbformat.NO_CONVERT).rstrip("\n") + "\n"
+
+
+def check(path: Path, book: plain.Book | None = None) -> list[str]:
+    """What differs between a chapter and its notebook, in words; empty when they are in step."""
+    run, again = f"python tools/notebooks.py book/{path.name}", "python tools/notebooks.py --render"
+    book = book or plain.Book(path.parent)
+    try:
+        outputs, values, ours = read_twin(path)
+        if ours.get("code") != code_digest(path):
+            return [f"{path.name}: its code has changed since it was run ({run})"]
+        wanted = rendered(path, outputs, values, book)
+    except NotebookError as error:
+        return [str(error)]
+    text = path.with_suffix(".ipynb").read_text("utf-8")
+    if ours.get("outputs") != _digest([outputs, values]):
+        return [f"{path.stem}.ipynb: its outputs were edited by hand ({run})"]
+    if text == written(wanted):
+        return []
+    found = nbformat.reads(text, as_version=4)
+    for index, (a, b) in enumerate(zip(wanted.cells, found.cells, strict=False)):
+        if a != b:
+            return [f"{_place(path, wanted, index)} differs from its notebook ({again})"]
+    return [f"{path.name} differs from its notebook ({again})"]
 
 
 def prepare_environment() -> None:
@@ -286,25 +445,36 @@ def main() -> int:
     parser.add_argument("files", nargs="*", type=Path, help="book/NN_slug.md")
     parser.add_argument("--all", action="store_true", help="every chapter")
     parser.add_argument("--check", action="store_true", help="compare only; nothing is run")
+    parser.add_argument("--render", action="store_true", help="write the words anew, run nothing")
+    parser.add_argument(
+        "--keep-outputs", action="store_true", help="with --render: also where code was renamed"
+    )
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--timeout", type=int, default=600, help="seconds for one cell")
     options = parser.parse_args()
     paths = [p.resolve().with_suffix(".md") for p in options.files]
-    if not paths and not (options.all or options.check):
-        parser.error("name a chapter, or --all, or --check")
+    if not paths and not (options.all or options.check or options.render):
+        parser.error("name a chapter, or --all, --render or --check")
     paths = paths or chapters()
     for path in paths:
         if not path.exists():
             parser.error(f"{path} does not exist")
+    book = plain.Book()
     if options.check:
-        faults = [fault for path in paths for fault in check(path)]
-        print("\n".join(faults) or f"{len(paths)} twins in step")
+        faults = [*book.faults, *(fault for path in paths for fault in check(path, book))]
+        print("\n".join(faults) or f"{len(paths)} notebooks in step")
         return bool(faults)
+    if book.faults:
+        print("\n".join(book.faults), file=sys.stderr)
+        return 1
     prepare_environment()
 
     def attempt(path: Path) -> bool:
         try:
-            print(make(path, options.timeout), flush=True)
+            if options.render:
+                print(render(path, keep_outputs=options.keep_outputs), flush=True)
+            else:
+                print(make(path, options.timeout), flush=True)
             return True
         except NotebookError as error:
             print(f"FAILED {error}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-import nbformat
+import notebooks
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 CHAPTER, FIGURE = "02_binary_memories", "fig-b-forgetting"
@@ -17,8 +17,7 @@ PICTURE = BOOK / "_static" / "readme.png"
 
 def figure(chapter: str = CHAPTER, name: str = FIGURE) -> bytes:
     """Return a figure of an executed chapter as PNG bytes."""
-    notebook = nbformat.read(BOOK / f"{chapter}.ipynb", as_version=4)
-    for cell in notebook.cells:
+    for cell in notebooks.woven(BOOK / f"{chapter}.md").cells:
         if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") != name:
             continue
         for output in cell.outputs:

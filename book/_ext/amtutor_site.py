@@ -1,7 +1,7 @@
 """What the book adds to Jupyter Book: its own assets, explorables, the ledger table.
 
 - Style sheets, typefaces and MathJax come from the site itself (tools/vendor.py fetches them).
-- A chapter whose executed twin lies beside it is shown from the twin.
+- A chapter is shown from its source, with the outputs of the notebook beside it.
 - `{explorable} NAME` writes the figure book/_static/explorables/NAME.js into the page.
 - A chapter's number is the one in its file name, also while chapters before it are missing.
 - `{ledger}` turns book/ledger.yml into tables.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import re
+import sys
 from pathlib import Path
 
 import yaml
@@ -24,8 +25,11 @@ from sphinx.util.osutil import relative_uri
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
 BOOK = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(BOOK.parent / "tools"))
+
+import notebooks  # noqa: E402 (it knows how a chapter and its notebook belong together)
+
 EXPLORABLES = BOOK / "_static" / "explorables"
-CHECKED = "# NBVAL_CHECK_OUTPUT"
 INSIDE_NUMBER = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|[×±%])|(?<=[×±]) (?=\d)")
 MATHJAX = "mathjax/tex-chtml.js"
 MATHJAX_CDN = "https://cdn.jsdelivr.net/npm/mathjax@3.2.2/es5/tex-chtml.js"
@@ -196,6 +200,14 @@ def configure(app: Sphinx, config: Config) -> None:
         app.add_css_file(str(sheet.relative_to(BOOK / "_static")), priority=900)
 
 
+def weave(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Read a chapter's MyST where Sphinx has found its notebook, which is plain Markdown."""
+    path = app.srcdir / f"{docname}.md"
+    if path.exists() and path.with_suffix(".ipynb").exists():
+        app.env.note_dependency(str(path))
+        source[0] = notebooks.written(notebooks.woven(path))
+
+
 def tidy_page(app: Sphinx, pagename, templatename, context, doctree) -> None:
     """Take out what the page must not load, and let "edit" open the source, not the twin."""
     kept = []
@@ -213,12 +225,7 @@ def tidy_page(app: Sphinx, pagename, templatename, context, doctree) -> None:
 
 
 def tidy_document(app: Sphinx, doctree: nodes.document) -> None:
-    """Hide the mark of a tested output; give every picture of a cell words for those who listen."""
-    for block in doctree.findall(nodes.literal_block):
-        text = block.astext()
-        if text.startswith(CHECKED):
-            block.children = [nodes.Text(text.removeprefix(CHECKED).lstrip("\n"))]
-            block.rawsource = block.children[0].astext()
+    """Keep lines whole; give every picture of a cell words for those who listen."""
     keep_together(doctree)
     keep_numbers(doctree)
     for image in doctree.findall(nodes.image):
@@ -289,6 +296,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     )
     app.connect("config-inited", configure)
     app.connect("builder-inited", number_by_file)
+    app.connect("source-read", weave)
     app.connect("doctree-read", tidy_document)
     app.connect("html-page-context", tidy_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

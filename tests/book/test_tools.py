@@ -55,23 +55,30 @@ def twin_text(tmp_path_factory) -> str:
     return path.with_suffix(".ipynb").read_text("utf-8")
 
 
-def test_twin_is_deterministic_and_filled(page, twin_text):
+def test_notebook_is_deterministic_and_filled(page, twin_text):
     notebooks.make(page)
     assert page.with_suffix(".ipynb").read_text("utf-8") == twin_text
     twin = nbformat.reads(twin_text, as_version=4)
     assert twin.cells[0].source.endswith("It is 0.125, so $x = 0.125$.")
-    assert twin.cells[1].metadata["mystnb"]["figure"]["caption"] == "The value 0.125."
-    assert twin.cells[2].source == "*Figure.* The value 0.125."
+    assert twin.cells[2].source == "*Figure 1.* The value 0.125."
     assert [o.output_type for o in twin.cells[1].outputs] == ["stream"]
     assert notebooks.check(page) == []
+
+
+def test_the_site_gets_the_source_with_the_outputs(page, twin_text):
+    page.with_suffix(".ipynb").write_text(twin_text, "utf-8")
+    woven = notebooks.woven(page)
+    assert woven.cells[1].metadata["mystnb"]["figure"]["caption"] == "The value 0.125."
+    assert woven.cells[1].outputs == nbformat.reads(twin_text, as_version=4).cells[1].outputs
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"0.125"', '"0.25"', "differs from its twin"),
-        ("It is", "It was", "differs from its twin"),
-        ("name: fig-a", "name: fig-b", "differs from its twin"),
+        ('"0.125"', '"0.25"', "its code has changed since it was run"),
+        ("It is", "It was", "differs from its notebook"),
+        ("caption: The", "caption: A", "differs from its notebook"),
+        ("{glue}`a`.", "{glue}`b`.", "nothing is glued as 'b' (known: a)"),
     ],
 )
 def test_check_sees_an_edit(page, twin_text, old, new, said):
@@ -81,13 +88,57 @@ def test_check_sees_an_edit(page, twin_text, old, new, said):
     assert said in fault
 
 
-def test_check_sees_an_edited_or_missing_twin(page, twin_text):
+def test_check_sees_an_edited_or_missing_notebook(page, twin_text):
     assert "is missing" in notebooks.check(page)[0]
     page.with_suffix(".ipynb").write_text(twin_text.replace("It is 0.125", "It is 0.126"), "utf-8")
-    assert notebooks.check(page)
-    other = twin_text.replace("0.125", "0.126").replace(r"\"0.126\"", r"\"0.125\"")
+    assert "differs from its notebook" in notebooks.check(page)[0]
+    page.with_suffix(".ipynb").write_text(twin_text.replace("0.125", "0.126"), "utf-8")
+    assert "edited by hand" in notebooks.check(page)[0]
+    other = twin_text.replace("object object", "another object")
+    assert other != twin_text
     page.with_suffix(".ipynb").write_text(other, "utf-8")
     assert "edited by hand" in notebooks.check(page)[0]
+
+
+def test_words_are_rendered_anew_without_a_run(page, twin_text):
+    page.with_suffix(".ipynb").write_text(twin_text, "utf-8")
+    page.write_text(PAGE.replace("It is", "It was"), "utf-8")
+    notebooks.render(page)
+    assert notebooks.check(page) == []
+    text = page.with_suffix(".ipynb").read_text("utf-8")
+    assert "It was 0.125" in text
+    renamed = PAGE.replace("print(object())", "print(object( ))")
+    page.write_text(renamed, "utf-8")
+    with pytest.raises(notebooks.NotebookError, match="its code has changed"):
+        notebooks.render(page)
+    notebooks.render(page, keep_outputs=True)
+    assert notebooks.check(page) == []
+    page.write_text(renamed + "\n```{code-cell} ipython3\n1\n```\n", "utf-8")
+    with pytest.raises(notebooks.NotebookError, match="another number of code cells"):
+        notebooks.render(page, keep_outputs=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("x = 1\nshow.glue('a', x)", "x = 1"),
+        ("show.glue('a', 1)\nshow.glue('b',\n    2)", ""),
+        ("for n in x:\n    if n:\n        show.glue(n, 1)\ny = 2", "y = 2"),
+        ("for n in x:\n    y = n\n    show.glue(n, y)", "for n in x:\n    y = n"),
+        ("ax.plot(1)\nshow.glue('a', 1)", "ax.plot(1);"),
+        ("print(1)\nshow.glue('a', 1)", "print(1)"),
+        ("show.glue('a', 1)\nfig", "fig"),
+        ("def f():\n    show.glue('a', 1)\n    return 2", "def f():\n    return 2"),
+        ("%pip install x", "%pip install x"),
+    ],
+)
+def test_bookkeeping_leaves_no_trace_in_the_code(code, left):
+    assert notebooks.without_glue(code) == left
+
+
+def test_glue_must_have_a_line_of_its_own():
+    with pytest.raises(notebooks.NotebookError, match="a line of its own"):
+        notebooks.without_glue("x = 1; show.glue('a', x)")
 
 
 @pytest.mark.parametrize(
