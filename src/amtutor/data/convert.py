@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amtutor._check import describe, positive
+from amtutor._check import array, describe, floating, positive
 
 
 def to_unit(images: np.ndarray | Tensor, *, high: float | None = None) -> Tensor:
@@ -22,15 +22,13 @@ def to_unit(images: np.ndarray | Tensor, *, high: float | None = None) -> Tensor
     >>> to_unit(np.array([[[0, 51], [255, 0]]], dtype=np.uint8)).tolist()
     [[0.0, 0.20000000298023224, 1.0, 0.0]]
     """
-    x = torch.as_tensor(images)
+    x = array("images", images)
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"images: got a {describe(x)}, expected (N, ...) with N >= 1")
-    if x.is_complex():
-        raise TypeError(f"images: got a {describe(x)}, expected real numbers")
     if high is None:
         whole = not x.is_floating_point() and x.dtype != torch.bool
         high = 255.0 if whole and int(x.max()) > 1 else 1.0
-    positive("high", high)
+    high = float(positive("high", high))
     low, top = float(x.min()), float(x.max())
     if not (0.0 <= low and top <= high):  # also false for NaN
         raise ValueError(f"images: entries run from {low:g} to {top:g}, expected [0, {high:g}]")
@@ -57,6 +55,7 @@ def binarise(x: Tensor) -> Tensor:
     >>> binarise(torch.tensor([-0.2, 0.0, 3.0])).tolist()
     [-1.0, 1.0, 1.0]
     """
+    floating("x", x)
     if torch.isnan(x).any():
         raise ValueError(f"x: {int(torch.isnan(x).sum())} of {x.numel()} entries are NaN")
     one = torch.ones((), dtype=x.dtype, device=x.device)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from amtutor._check import choice, describe, fail, floating, non_negative, positive
+from amtutor import _check, _draw
+from amtutor._check import choice, describe, floating, non_negative, positive
 
 PARTS = ("bottom", "top", "left", "right", "centre")
 
@@ -26,13 +27,14 @@ def flip_bits(x: Tensor, fraction: float, *, generator: torch.Generator | None =
     [6.0, 6.0, 6.0]
     """
     _rows(x)
-    _fraction(fraction)
-    if not (x.abs() == 1).all():
-        raise ValueError(f"x: got a {describe(x)} with entries other than -1 and +1")
+    fraction = _check.between("fraction", fraction, 0, 1)
+    wrong = x.is_complex() or x.dtype == torch.bool or not bool((x.abs() == 1).all())
+    if wrong or not (x.dtype.is_signed or x.is_floating_point()):
+        raise ValueError(f"x: got a {describe(x)}, expected entries -1 and +1 only")
     flips = round(fraction * x.shape[-1])
     if flips == 0:
         return x.clone()
-    lottery = _draw(torch.rand, x, generator)
+    lottery = _draw.uniform(x.shape, generator=generator, device=x.device)
     chosen = lottery.topk(flips, dim=-1).indices
     return x.scatter(-1, chosen, -x.gather(-1, chosen))
 
@@ -40,8 +42,9 @@ def flip_bits(x: Tensor, fraction: float, *, generator: torch.Generator | None =
 def add_noise(x: Tensor, std: float, *, generator: torch.Generator | None = None) -> Tensor:
     """Add independent Gaussian noise of standard deviation ``std`` >= 0 to every entry."""
     floating("x", _rows(x))
-    non_negative("std", std)
-    return x + std * _draw(torch.randn, x, generator)
+    std = non_negative("std", std)
+    noise = _draw.normal(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return x + std * noise
 
 
 def region(shape: tuple[int, ...], *, part: str = "bottom", fraction: float = 0.5) -> Tensor:
@@ -55,7 +58,7 @@ def region(shape: tuple[int, ...], *, part: str = "bottom", fraction: float = 0.
     """
     channels, height, width = _picture(shape)
     choice("part", part, PARTS)
-    _fraction(fraction)
+    fraction = _check.between("fraction", fraction, 0, 1)
     hidden = torch.zeros(channels, height, width, dtype=torch.bool)
     rows, columns = round(fraction * height), round(fraction * width)
     if part == "top":
@@ -126,9 +129,8 @@ def shift(
     """
     _fits(x, shape)
     channels, height, width = _picture(shape)
-    for name, step in (("right", right), ("down", down)):
-        if isinstance(step, bool) or not hasattr(step, "__index__"):
-            raise fail(name, step, "a whole number of pixels")
+    right = _check.whole("right", right, "a whole number of pixels")
+    down = _check.whole("down", down, "a whole number of pixels")
     pictures = x.reshape(*x.shape[:-1], channels, height, width)
     moved = torch.full_like(pictures, _paper(x, fill))
     to_rows, from_rows = _overlap(height, down)
@@ -143,36 +145,22 @@ def _overlap(side: int, step: int) -> tuple[slice, slice]:
     return slice(max(step, 0), side + min(step, 0)), slice(max(-step, 0), side - max(step, 0))
 
 
-def _draw(draw, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Random numbers shaped like ``x``, drawn where the generator lives."""
-    device = x.device if generator is None else generator.device
-    dtype = x.dtype if x.is_floating_point() else torch.float32
-    return draw(x.shape, generator=generator, dtype=dtype, device=device).to(x.device)
-
-
 def _paper(x: Tensor, fill: float | None) -> float:
     if fill is not None:
-        return float(fill)
+        return _check.real("fill", fill)
     return -1.0 if bool((x < 0).any()) else 0.0
 
 
 def _rows(x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"x: got a {describe(x)}, expected a tensor of shape (..., D), D >= 1")
+    _check.tensor("x", x)
+    if x.ndim == 0 or x.numel() == 0:
+        raise ValueError(f"x: got a {describe(x)}, expected shape (..., D), nothing empty")
     return x
 
 
-def _fraction(fraction: float) -> None:
-    non_negative("fraction", fraction)
-    if fraction > 1:
-        raise fail("fraction", fraction, "a number in [0, 1]")
-
-
 def _picture(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    sides = tuple(shape)
-    if len(sides) not in (2, 3) or any(not hasattr(s, "__index__") or s < 1 for s in sides):
-        raise fail("shape", shape, "(H, W) or (C, H, W)")
-    return sides if len(sides) == 3 else (1, *sides)
+    sides = _check.sizes("shape", shape, dims=(2, 3), expected="(H, W) or (C, H, W)")
+    return (1, *sides)[-3:]
 
 
 def _fits(x: Tensor, shape: tuple[int, ...]) -> Tensor:
