@@ -16,7 +16,7 @@ import torch
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 
 from amtutor.descent import descend
-from amtutor.memory.prediction import AssociativeMemoryClassifier, infer, mixed_energy
+from amtutor.memory.prediction import AssociativeMemoryClassifier, mixed_energy, recall
 
 PAIRS, QUESTIONS, D, CLASSES, STEPS, ROUNDS = 8000, 2000, 64, 10, 10, 3
 BETA, MIX, TARGET = 0.1, 0.5, 0.25  # wide: narrow tails drown in KernelDensity's rounding
@@ -52,7 +52,7 @@ class Ways:
 
     def whole_energy(self):
         ask = {"beta": BETA, "mix": MIX, "clamp": "x", "steps": STEPS}
-        return infer(*self.start, *self.pairs, **ask).y.numpy()
+        return recall(*self.start, *self.pairs, **ask).y.numpy()
 
     def by_autograd(self):
         x = self.start[0]

@@ -50,7 +50,7 @@ def by_textbook_autograd(memories, x):
 
 
 def closed_form(memories, x):
-    return DenseAM(memories, beta=BETA).retrieve(x, steps=STEPS)
+    return DenseAM(memories, beta=BETA).recall(x, steps=STEPS)
 
 
 def hurried(memories, x):

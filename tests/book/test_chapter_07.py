@@ -20,10 +20,10 @@ from amtutor.memory.prediction import (
     AssociativeMemoryClassifier,
     AssociativeMemoryRegressor,
     clamped_descent,
-    infer,
+    log_weights,
     mixed_energy,
     nadaraya_watson,
-    pulls,
+    recall,
 )
 
 DOUBLE = torch.float64
@@ -54,13 +54,13 @@ def column(*values):
 def test_e1_one_energy_answers_three_questions(seed):
     hour, height = notes(seed)
     ask = RULE | {"steps": 3000, "tol": 1e-9}
-    high = infer(column(9.0), column(4.2), hour, height, clamp="x", **ask)
+    high = recall(column(9.0), column(4.2), hour, height, clamp="x", **ask)
     assert abs(float(high.y) - tide(9.0)) < 0.4
     guesses = column(5.0, 10.0, 14.5, 22.0)
-    when = infer(guesses, torch.full_like(guesses, 3.0), hour, height, clamp="y", **ask)
+    when = recall(guesses, torch.full_like(guesses, 3.0), hour, height, clamp="y", **ask)
     times = when.x[:, 0].sort().values
     assert (times.diff() > 3).all() and (np.abs(tide(times.numpy()) - 3) < 0.5).all()
-    slip = infer(column(12.0), column(3.0), hour, height, clamp=None, **ask)
+    slip = recall(column(12.0), column(3.0), hour, height, clamp=None, **ask)
     assert abs(float(slip.y) - tide(float(slip.x))) < 0.4 and slip.converged.all()
 
 
@@ -75,7 +75,7 @@ def test_e1_the_descent_finds_a_low_point_and_not_the_lowest():
     hour, height = notes()
     guesses = column(5.0, 10.0, 14.5, 22.0)
     three = torch.full_like(guesses, 3.0)
-    when = infer(guesses, three, hour, height, clamp="y", steps=3000, **RULE)
+    when = recall(guesses, three, hour, height, clamp="y", steps=3000, **RULE)
     line = torch.linspace(0, 24, 4001, dtype=DOUBLE)[:, None]
     lowest = mixed_energy(line, torch.full_like(line, 3.0), hour, height, **RULE).min()
     assert when.energy.min() == pytest.approx(float(lowest), abs=1e-4)
@@ -146,8 +146,8 @@ def test_e4_stretched_coordinates_are_the_energy_of_chapter_3():
     state = torch.cat([0.3**0.5 * x, 0.7**0.5 * y], 1)
     memory = DenseAM(joint, beta=10.0)
     torch.testing.assert_close(memory.energy(state), mixed_energy(x, y, hour, height, **RULE))
-    held = memory.retrieve(state, steps=5, clamp=torch.tensor([True, False])).state
-    ours = infer(x, y, hour, height, clamp="x", steps=5, **RULE)
+    held = memory.recall(state, steps=5, clamp=torch.tensor([True, False])).state
+    ours = recall(x, y, hour, height, clamp="x", steps=5, **RULE)
     torch.testing.assert_close(held[:, 1:] / 0.7**0.5, ours.y)
 
 
@@ -157,8 +157,9 @@ def test_e4_clamped_or_not_no_step_below_two_climbs(eta):
     g = torch.Generator().manual_seed(0)
     x, y = (s * torch.rand(200, 1, generator=g, dtype=DOUBLE) for s in (24, 5))
     for held in ("x", "y", None):
-        run = infer(x, y, hour, height, clamp=held, steps=25, step_size=eta, record=True, **RULE)
-        level = mixed_energy(run.path[..., :1], run.path[..., 1:], hour, height, **RULE)
+        run = recall(x, y, hour, height, clamp=held, steps=25, step_size=eta, record=True, **RULE)
+        path = run.trajectory.states
+        level = mixed_energy(path[..., :1], path[..., 1:], hour, height, **RULE)
         assert level.diff(dim=0).max() <= 1e-12
 
 
@@ -169,7 +170,7 @@ def test_e5_beta_sets_the_number_of_valleys_from_one_to_all():
     hour, height = notes()
     counts = []
     for beta in (0.02, 6.0, 2000.0):
-        rest = infer(
+        rest = recall(
             hour, height, hour, height, beta=beta, mix=0.3, clamp=None, steps=6000, tol=1e-6
         )
         ends = torch.cat([0.3**0.5 * rest.x, 0.7**0.5 * rest.y], 1)[rest.converged]
@@ -180,8 +181,8 @@ def test_e5_beta_sets_the_number_of_valleys_from_one_to_all():
 def test_e5_two_memories_two_valleys_and_a_continuum_of_answers():
     pair, cross = column(-1.0, 1.0), torch.linspace(-2, 2, 400, dtype=DOUBLE)[:, None]
     ask = {"beta": 1.6, "mix": 0.5, "steps": 4000}
-    free = infer(cross, 0 * cross, pair, pair, clamp=None, tol=1e-10, **ask)
-    tied = infer(cross, 0 * cross, pair, pair, clamp="x", **ask)
+    free = recall(cross, 0 * cross, pair, pair, clamp=None, tol=1e-10, **ask)
+    tied = recall(cross, 0 * cross, pair, pair, clamp="x", **ask)
     assert free.converged.all()
     assert len(distinct(torch.cat([free.x, free.y], 1), tol=1e-3)[0]) == 2
     assert (tied.y.diff(dim=0) > 0).all()  # 400 questions, 400 answers
@@ -192,7 +193,7 @@ def test_e5_two_memories_two_valleys_and_a_continuum_of_answers():
 
 def test_e6_the_gap_to_kernel_regression_obeys_its_bound():
     hour, height = notes()
-    pull, start = pulls(height, height, beta=7.0), torch.full_like(hour, 12.0)
+    pull, start = log_weights(height, height, beta=7.0), torch.full_like(hour, 12.0)
     width = float(hour.max() - hour.min())
     average = nadaraya_watson(height, height, hour, beta=7.0)
     for kappa in (1e-5, 1e-4, 1e-3, 1e-2):

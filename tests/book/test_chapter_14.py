@@ -168,7 +168,7 @@ def test_i2_falling_noise_keeps_memories_alive_and_constant_noise_does_not(taugh
 
 def test_i2_what_is_called_dead_hardly_depends_on_the_border(taught):
     crowd = jitters(dinosaur())
-    loads = torch.stack([proto.load(crowd, m, beta=60.0) for m in taught["constant"]])
+    loads = torch.stack([proto.workload(crowd, m, beta=60.0) for m in taught["constant"]])
     between = ((loads > 0.01) & (loads < 0.25)).float().mean()
     assert between < 0.02
 
@@ -237,7 +237,7 @@ def test_i3_retrieval_before_and_after_on_digits_held_out():
     g = generator(4)
     before = x.mean(0) + (0.2 * x.std(0)).clamp(0.02, 0.08) * torch.randn(1000, 784, generator=g)
     noisy = (held + 0.5 * torch.randn(held.shape, generator=g)).clamp(0, 1)
-    ends = [DenseAM(bank, beta=1.2).retrieve(noisy, steps=20).state for bank in (before, wall)]
+    ends = [DenseAM(bank, beta=1.2).recall(noisy, steps=20).state for bank in (before, wall)]
     one_valley = torch.pdist(ends[0]).max()
     assert one_valley < 0.5  # before learning everything is drawn to one mean
     far = [float((end - held).norm(dim=1).mean()) for end in ends]

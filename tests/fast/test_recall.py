@@ -47,7 +47,7 @@ def both(memory, query, **options):
 
 def assert_same(plain, quick):
     assert torch.equal(plain.state, quick.state) and torch.equal(plain.energy, quick.energy)
-    assert torch.equal(plain.sweeps, quick.sweeps)
+    assert torch.equal(plain.steps_taken, quick.steps_taken)
     assert torch.equal(plain.converged, quick.converged)
 
 

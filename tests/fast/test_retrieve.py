@@ -148,7 +148,7 @@ def test_retrieve_fast_equals_retrieve(mode):
     clamp = torch.arange(30) < 5
     memory = DenseAM(memories, beta=0.5)
     with mode():
-        plain = memory.retrieve(x, steps=60, tol=1e-4, clamp=clamp, record=True)
+        plain = memory.recall(x, steps=60, tol=1e-4, clamp=clamp, record=True)
         sooner = fast.retrieve(memory, x, steps=60, tol=1e-4, clamp=clamp, record=True)
     assert_close(sooner.state, plain.state, rtol=0, atol=1e-3)
     assert_close(sooner.energy, plain.energy, rtol=1e-4, atol=1e-4)
@@ -160,7 +160,7 @@ def test_retrieve_fast_equals_retrieve(mode):
 def test_trained_memories_need_no_detaching():
     memory = DenseAM(draw(30, 4), beta=1.0, trainable=True)
     x = draw(3, 4, seed=1)
-    assert_close(fast.retrieve(memory, x, steps=5).state, memory.retrieve(x, steps=5).state)
+    assert_close(fast.retrieve(memory, x, steps=5).state, memory.recall(x, steps=5).state)
 
 
 def test_only_the_lse_energy_is_fast():

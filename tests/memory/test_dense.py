@@ -155,11 +155,11 @@ def test_modes_and_dtypes(name, mode, dtype):
     with mode():
         memory = DenseAM(memories, name, beta=FORMS[name])
         assert memory.energy(x).dtype == memory.gradient(x).dtype == dtype
-        end = memory.retrieve(x, steps=3, tol=1e-3)
+        end = memory.recall(x, steps=3, tol=1e-3)
     reference = DenseAM(memories.double(), name, beta=FORMS[name])
     assert_close(
         end.state.double(),
-        reference.retrieve(x.double(), steps=3, tol=1e-3).state,
+        reference.recall(x.double(), steps=3, tol=1e-3).state,
         rtol=0,
         atol=1e-5,
     )
@@ -222,7 +222,7 @@ def test_a_million_memories_are_recalled_in_blocks():
     asked = torch.arange(4) * 249_999
     x = memories[asked] + 0.3 * draw(4, 64, dtype=torch.float32)
     with torch.no_grad(), LargestOutput(memories) as largest:
-        end = DenseAM(memories, beta=20.0).retrieve(x, steps=3, tol=1e-4)
+        end = DenseAM(memories, beta=20.0).recall(x, steps=3, tol=1e-4)
         where = nearest(end.state, memories)
     assert largest.numel <= 64 * 2**20 / 4  # no tensor above 64 MB, isfinite's bytes included
     assert where.tolist() == asked.tolist() and end.converged.all()
@@ -249,7 +249,7 @@ def test_energy_never_rises_for_any_step_below_two(name, seed, eta, hold):
     x = memories[:5] + 0.5 * x[0]
     clamp = torch.arange(7) < 3 if hold else None
     memory = DenseAM(memories, name, beta=FORMS[name])
-    path = memory.retrieve(x, steps=12, step_size=eta, clamp=clamp, record=True).trajectory
+    path = memory.recall(x, steps=12, step_size=eta, clamp=clamp, record=True).trajectory
     fall = torch.where(path.energies[:-1].isinf(), 0.0, -path.energies.diff(dim=0))
     assert (fall >= -1e-12).all()
 
@@ -267,22 +267,22 @@ def test_lse_falls_at_least_as_the_proof_says(seed, eta, beta):
 def test_step_two_is_too_far():
     # One memory: a step of 2 mirrors the state about it and gains nothing, 2.5 climbs.
     memory, x = DenseAM(torch.zeros(1, 2), beta=1.0), torch.tensor([1.0, 0.0])
-    assert_close(memory.retrieve(x, steps=3, step_size=2.0).state, -x)
-    assert memory.retrieve(x, steps=3, step_size=2.5).energy > memory.energy(x)
+    assert_close(memory.recall(x, steps=3, step_size=2.0).state, -x)
+    assert memory.recall(x, steps=3, step_size=2.5).energy > memory.energy(x)
 
 
 def test_retrieve_is_descent_with_the_exact_gradient():
     x, memories = case()
     memory = DenseAM(memories, beta=2.0)
     plain = descend(memory.energy, x, steps=6, step_size=0.7)
-    assert_close(memory.retrieve(x, steps=6, step_size=0.7).state, plain.state, rtol=0, atol=1e-12)
+    assert_close(memory.recall(x, steps=6, step_size=0.7).state, plain.state, rtol=0, atol=1e-12)
 
 
 def test_clamped_recall_completes_the_rest():
     memories = draw(30, 80)
     seen = torch.arange(80) < 60
     x = torch.where(seen, memories, 0.0)
-    end = DenseAM(memories, beta=5.0).retrieve(x, steps=20, clamp=seen, tol=1e-9)
+    end = DenseAM(memories, beta=5.0).recall(x, steps=20, clamp=seen, tol=1e-9)
     assert_close(end.state, memories, rtol=0, atol=1e-6)
     assert torch.equal(end.state[:, seen], memories[:, seen])
 
@@ -294,7 +294,7 @@ def test_harder_queries_take_more_steps():
     steps = []
     for noise in (0.1, 1.0, 2.0, 3.0):
         x = memories + noise * draw(200, 100, seed=9)
-        end = memory.retrieve(x, steps=500, tol=1e-6)
+        end = memory.recall(x, steps=500, tol=1e-6)
         assert end.converged.all()
         steps.append(end.steps_taken.double().mean().item())
     assert steps == sorted(steps) and steps[-1] > 1.5 * steps[0]
@@ -305,11 +305,11 @@ def test_reading_out_later_gives_the_same_answer():
     memories = draw(50, 20)
     memory = DenseAM(memories, beta=1.0)
     x = memories + 0.5 * draw(50, 20, seed=4)
-    early = memory.retrieve(x, steps=1000, tol=1e-12)
+    early = memory.recall(x, steps=1000, tol=1e-12)
     assert early.converged.all()
-    late = memory.retrieve(early.state, steps=500)
+    late = memory.recall(early.state, steps=500)
     assert_close(late.state, early.state, rtol=0, atol=1e-10)
-    nudged = memory.retrieve(early.state + 1e-3 * draw(50, 20, seed=5), steps=500)
+    nudged = memory.recall(early.state + 1e-3 * draw(50, 20, seed=5), steps=500)
     assert_close(nudged.state, early.state, rtol=0, atol=1e-10)
 
 
@@ -320,7 +320,7 @@ def minima(memories, beta, *, steps=40_000, side=13):
     """Ends of descents from a grid whose Hessian is positive definite."""
     line = torch.linspace(-1.2, 1.2, side, dtype=torch.float64) + 1e-3
     grid = torch.cartesian_prod(*[line] * memories.shape[1]).reshape(-1, memories.shape[1])
-    end = DenseAM(memories, beta=beta).retrieve(grid, steps=steps, tol=1e-10)
+    end = DenseAM(memories, beta=beta).recall(grid, steps=steps, tol=1e-10)
     found, _ = distinct(end.state[end.converged], tol=1e-4)
 
     def stable(x):
@@ -433,7 +433,7 @@ def test_lsr_off_the_support_is_infinite_flat_and_never_converged():
     (auto,) = torch.autograd.grad(energy.sum(), x)
     for slope in (auto, lsr_gradient(x, memories, beta=2.0), lsr_pull(x, memories, beta=2.0)):
         assert slope[1].tolist() == [0.0, 0.0] and slope[0, 0] > 0
-    end = DenseAM(memories, "lsr", beta=2.0).retrieve(x, steps=9, tol=1e-6)
+    end = DenseAM(memories, "lsr", beta=2.0).recall(x, steps=9, tol=1e-6)
     assert end.converged.tolist() == [True, False]
     assert end.energy[1] == torch.inf and torch.equal(end.state[1], x[1].detach())
 
@@ -442,7 +442,7 @@ def test_lsr_recalls_exactly_in_one_step_where_one_memory_is_in_reach():
     memories = 10 * torch.eye(4, dtype=torch.float64)
     x = memories + 0.3 * draw(4, 4)
     memory = DenseAM(memories, "lsr", beta=0.05)  # reach sqrt(2 / beta) = 6.3, half of 10 sqrt 2
-    assert_close(memory.retrieve(x, steps=1).state, memories, rtol=0, atol=1e-14)
+    assert_close(memory.recall(x, steps=1).state, memories, rtol=0, atol=1e-14)
 
 
 def test_lsr_pull_is_a_positive_multiple_of_the_gradient():
@@ -481,7 +481,7 @@ def test_memories_are_buffer_or_parameter_and_survive_a_round_trip():
     other.load_state_dict(trained.state_dict())
     x = draw(2, 3, seed=8)
     assert torch.equal(other.energy(x), trained.energy(x))
-    assert trained.retrieve(x, steps=2).state.requires_grad is False
+    assert trained.recall(x, steps=2).state.requires_grad is False
     assert plain.float().memories.dtype == torch.float32
     assert repr(plain) == "DenseAM(K=4, D=3, beta=2.0)"
 
@@ -493,7 +493,7 @@ def test_any_energy_of_the_same_form_will_do():
         pull=lambda x, memories, beta, chunk: x - memories.mean(0),
     )
     x, memories = case()
-    end = DenseAM(memories, bowls, beta=1.0).retrieve(x, steps=1)
+    end = DenseAM(memories, bowls, beta=1.0).recall(x, steps=1)
     assert_close(end.state, memories.mean(0).expand_as(x))
 
 

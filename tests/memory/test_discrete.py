@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from fractions import Fraction
@@ -218,7 +219,7 @@ def test_batch_equals_loop():
         alone = memory.recall(query[b], order=order[b])
         assert torch.equal(alone.state, whole.state[b])
         assert alone.energy == pytest.approx(whole.energy[b].item(), abs=1e-6)
-        assert alone.converged == whole.converged[b] and alone.sweeps == whole.sweeps[b]
+        assert alone.converged == whole.converged[b] and alone.steps_taken == whole.steps_taken[b]
         assert torch.equal(memory.flip_gains(query[b]), memory.flip_gains(query)[b])
 
 
@@ -317,7 +318,7 @@ def test_sweeps_count_the_sweeps_that_changed_something():
     cue = xi.clone()
     cue[1, :8] *= -1
     run = memory.recall(cue, generator=torch.Generator().manual_seed(0))
-    assert run.sweeps.tolist() == [0, 1, 0] and run.converged.all()
+    assert run.steps_taken.tolist() == [0, 1, 0] and run.converged.all()
     assert torch.equal(run.state, xi)
 
 
@@ -669,3 +670,40 @@ def test_general_family_a_monotone_q_changes_no_decision():
     ]
     assert all(torch.equal(ends[0], end) for end in ends[1:])
     assert not torch.equal(ends[0], sigma)
+
+
+# ------------------------------------------------------------------ a module like others
+
+
+def test_it_moves_casts_and_is_saved_as_a_module():
+    """`.to`, `state_dict` and a copy keep the answers; what old patterns gave is forgotten."""
+    first, second = spins(7, 20, seed=1), spins(7, 20, seed=2)
+    memory, other = (DiscreteDenseAM(x, Polynomial(3)) for x in (first, second))
+    state = spins(5, 20, seed=3)
+    wanted = memory.recall(state, order="sequential").state
+    assert not torch.equal(other.recall(state, order="sequential").state, wanted)
+    other.load_state_dict(memory.state_dict())
+    assert torch.equal(other.recall(state, order="sequential").state, wanted)
+    wide = copy.deepcopy(memory).to(torch.float64)
+    assert wide.patterns.dtype == torch.float64
+    assert torch.equal(wide.recall(state, order="sequential").state, wanted.double())
+    bad = {"patterns": torch.zeros(7, 20)}
+    with pytest.raises(ValueError, match="patterns: 140 of 140 entries are not -1 or"):
+        memory.load_state_dict(bad)
+
+
+@pytest.mark.parametrize("record", [False, True, 4])
+def test_a_callback_sees_the_frames_that_record_would_keep(record):
+    """Step 0 is the query, the last one the answer; what is handed over is a copy."""
+    memory, state = DiscreteDenseAM(spins(7, 20, seed=1), Polynomial(3)), spins(2, 3, 20, seed=3)
+    seen = []
+
+    def look(step, x):
+        seen.append((step, x.clone()))
+        x.zero_()
+
+    run = memory.recall(state, order="sequential", record=record, callback=look)
+    kept = memory.recall(state, order="sequential", record=record or True).trajectory.states
+    assert [step for step, _ in seen] == list(range(len(kept)))
+    assert torch.equal(torch.stack([x for _, x in seen]), kept)
+    assert torch.equal(run.state, kept[-1])

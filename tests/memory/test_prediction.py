@@ -71,11 +71,12 @@ def test_gradient_is_automatic_differentiation(mix):
 @pytest.mark.parametrize("clamp", ["x", "y", None])
 def test_every_question_goes_downhill_and_keeps_what_is_held(clamp):
     x, y, features, targets = problem(n=30, n_memories=12)
-    found = pred.infer(
+    found = pred.recall(
         x, y, features, targets, beta=3.0, mix=0.4, clamp=clamp, steps=50, record=True
     )
     kwargs = {"beta": 3.0, "mix": 0.4}
-    path = pred.mixed_energy(found.path[..., :4], found.path[..., 4:], features, targets, **kwargs)
+    path = found.trajectory.states
+    path = pred.mixed_energy(path[..., :4], path[..., 4:], features, targets, **kwargs)
     assert (path.diff(dim=0) <= 1e-12).all() and (path[0] - path[-1] > 1e-3).all()
     assert torch.equal(found.x, x) == (clamp == "x") and torch.equal(found.y, y) == (clamp == "y")
     torch.testing.assert_close(found.energy, path[-1])
@@ -84,9 +85,9 @@ def test_every_question_goes_downhill_and_keeps_what_is_held(clamp):
 def test_batch_equals_loop():
     x, y, features, targets = problem(n=6, n_memories=9)
     ask = {"beta": 2.0, "mix": 0.6, "clamp": None, "steps": 200, "tol": 1e-9}
-    together = pred.infer(x, y, features, targets, **ask)
+    together = pred.recall(x, y, features, targets, **ask)
     for i in range(6):
-        alone = pred.infer(x[i], y[i], features, targets, **ask)
+        alone = pred.recall(x[i], y[i], features, targets, **ask)
         torch.testing.assert_close(together.x[i], alone.x)
         assert together.steps_taken[i] == alone.steps_taken and alone.converged
 
@@ -96,8 +97,8 @@ def test_permuting_memories_changes_nothing():
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
     for clamp in ("x", "y", None):
         ask = {"beta": 2.0, "mix": 0.6, "clamp": clamp, "steps": 20}
-        a = pred.infer(x, y, features, targets, **ask)
-        b = pred.infer(x, y, features[order], targets[order], **ask)
+        a = pred.recall(x, y, features, targets, **ask)
+        b = pred.recall(x, y, features[order], targets[order], **ask)
         torch.testing.assert_close((a.x, a.y), (b.x, b.y))
 
 
@@ -107,8 +108,8 @@ def test_short_descent_is_the_long_one(mix, beta, step_size, seed):
     """Pulls first, then targets alone: the same steps as on the whole energy with x clamped."""
     x, y, features, targets = problem(seed=seed)
     ask = {"beta": beta, "mix": mix, "steps": 7, "step_size": step_size}
-    long = pred.infer(x, y, features, targets, clamp="x", **ask)
-    pull = pred.pulls(x, features, beta=beta * mix)
+    long = pred.recall(x, y, features, targets, clamp="x", **ask)
+    pull = pred.log_weights(x, features, beta=beta * mix)
     short = pred.clamped_descent(
         pull, targets, y, kappa=beta * (1 - mix), steps=7, step_size=step_size
     )
@@ -122,7 +123,7 @@ def test_one_step_at_mix_1_is_nadaraya_watson_from_anywhere():
     x, y, features, targets = problem(n=8, n_memories=30)
     wanted = plain_kernel_regression(x.numpy(), features.numpy(), targets.numpy(), 2.5)
     assert pred.nadaraya_watson(x, features, targets, beta=2.5).numpy() == pytest.approx(wanted)
-    pull = pred.pulls(x, features, beta=2.5)
+    pull = pred.log_weights(x, features, beta=2.5)
     for start in (y, 100 * y, torch.zeros_like(y)):
         found = pred.clamped_descent(pull, targets, start, kappa=0.0, steps=1)
         assert found.numpy() == pytest.approx(wanted)
@@ -132,7 +133,7 @@ def test_the_limit_is_reached_linearly_in_the_weight_of_the_target():
     """beta * mix fixed, kappa = beta (1 - mix) -> 0: the gap to Nadaraya-Watson shrinks with it."""
     x, y, features, targets = problem(n=8, n_memories=30)
     wanted = pred.nadaraya_watson(x, features, targets, beta=2.5)
-    pull = pred.pulls(x, features, beta=2.5)
+    pull = pred.log_weights(x, features, beta=2.5)
     gap = [
         float((pred.clamped_descent(pull, targets, y, kappa=k, steps=50) - wanted).abs().max())
         for k in (1e-2, 1e-3, 1e-4)
@@ -359,12 +360,12 @@ def test_bad_questions():
     x, y, features, targets = problem()
     ask = {"beta": 1.0, "mix": 0.5, "clamp": "x"}
     with pytest.raises(ValueError, match="clamp = 'z': expected one of 'x', 'y', None"):
-        pred.infer(x, y, features, targets, **ask | {"clamp": "z"})
+        pred.recall(x, y, features, targets, **ask | {"clamp": "z"})
     with pytest.raises(ValueError, match="mix = 1.0: expected a number above 0 and below 1"):
-        pred.infer(x, y, features, targets, **ask | {"mix": 1.0})
+        pred.recall(x, y, features, targets, **ask | {"mix": 1.0})
     with pytest.raises(ValueError, match=r"mix = 2: expected a number in \[0, 1\]"):
         pred.mixed_energy(x, y, features, targets, beta=1.0, mix=2)
     with pytest.raises(ValueError, match=r"y: got shape \(2, 3\), expected x's batch \(3,\)"):
         pred.mixed_energy(x, y[:2], features, targets, beta=1.0, mix=0.5)
     with pytest.raises(ValueError, match="y: got torch.float32"):
-        pred.infer(x, y.float(), features, targets, **ask)
+        pred.recall(x, y.float(), features, targets, **ask)

@@ -179,7 +179,7 @@ def test_adam_is_torchs():
 
 def test_loads_have_mean_one_and_the_far_one_is_dead():
     bank = torch.cat([BANK, torch.full((1, 7), 40.0, dtype=DOUBLE)])
-    loads = proto.load(X, bank, beta=2.0)
+    loads = proto.workload(X, bank, beta=2.0)
     assert float(loads.mean()) == pytest.approx(1)
     assert proto.dead(X, bank, beta=2.0).tolist()[-1] is True
     moved = proto.replace(bank, X, proto.dead(X, bank, beta=2.0), generator=generator())

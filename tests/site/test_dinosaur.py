@@ -76,7 +76,7 @@ def test_loads_and_the_dead_are_the_librarys(module):
     }"""  # noqa: E501
     found = module.evaluate(code)
     crowd, memories = pairs(found["crowd"]), pairs(found["m"])
-    loads = proto.load(crowd, memories, beta=60.0)
+    loads = proto.workload(crowd, memories, beta=60.0)
     assert loads.tolist() == pytest.approx(found["loads"], abs=1e-9)
     assert proto.dead(crowd, memories, beta=60.0).tolist() == found["dead"]
     assert 5 < sum(found["dead"]) < 115

@@ -128,7 +128,7 @@ def test_ball_rolls_like_the_library_retrieves(maths):
         memory = DenseAM(torch.tensor(case["m"], dtype=torch.float64)[:, None], beta=case["beta"])
         steps = len(js["path"]) - 1
         x = torch.tensor([case["x"]], dtype=torch.float64)
-        path = memory.retrieve(
+        path = memory.recall(
             x, steps=max(1, steps), step_size=case["eta"], record=True
         ).trajectory
         np.testing.assert_allclose(js["path"], path.states[: steps + 1, 0], atol=1e-8)
@@ -178,7 +178,7 @@ def test_average_has_the_librarys_numbers(maths):
         x = torch.tensor(case["x"], dtype=torch.float64)
         memories = torch.tensor(case["m"], dtype=torch.float64)
         slope = lse_gradient(x, memories, beta=case["beta"])
-        one = DenseAM(memories, beta=case["beta"]).retrieve(x, steps=1, step_size=1.0).state
+        one = DenseAM(memories, beta=case["beta"]).recall(x, steps=1, step_size=1.0).state
         energy = functools.partial(lse_energy, memories=memories, beta=case["beta"])
         bend = torch.autograd.functional.hessian(energy, x)
         assert js["energy"] == pytest.approx(
@@ -197,7 +197,7 @@ def brute_valleys(memories: list, beta: float) -> torch.Tensor:
     side = torch.linspace(-1.2, 1.2, 41, dtype=torch.float64) + 0.0137
     starts = torch.cartesian_prod(side, side)
     memory = DenseAM(torch.tensor(memories, dtype=torch.float64), beta=beta)
-    ends = memory.retrieve(starts, steps=1500, step_size=1.0, tol=1e-11).state
+    ends = memory.recall(starts, steps=1500, step_size=1.0, tol=1e-11).state
     kept: list[torch.Tensor] = []
     for x in ends[torch.linalg.vector_norm(memory.gradient(ends), dim=-1) < 1e-9]:
         if all(torch.dist(x, y) > 1e-4 for y in kept):

@@ -9,7 +9,7 @@ import torch
 from explorable_stage import FOLDER
 
 from amtutor.descent import distinct
-from amtutor.memory.prediction import infer, mixed_energy, nadaraya_watson
+from amtutor.memory.prediction import mixed_energy, nadaraya_watson, recall
 
 EXPLORABLE = "questions"
 DOUBLE = torch.float64
@@ -47,8 +47,10 @@ def test_energy_and_descent_are_the_librarys(module, notes, ask, beta, mix, x, y
     assert module.evaluate("(s) => T.energy([s.x, s.y], s)", given) == pytest.approx(energy)
     path = module.evaluate("(s) => T.descend(s)", given)
     clamp = None if ask == "none" else ask
-    found = infer(*start, *pairs, beta=beta, mix=mix, clamp=clamp, steps=len(path) - 1, record=True)
-    assert path == [pytest.approx(row.tolist(), abs=1e-7) for row in found.path]
+    found = recall(
+        *start, *pairs, beta=beta, mix=mix, clamp=clamp, steps=len(path) - 1, record=True
+    )
+    assert path == [pytest.approx(row.tolist(), abs=1e-7) for row in found.trajectory.states]
 
 
 @pytest.mark.parametrize("ask, beta, mix, x, y", [c for c in CASES if c[0] != "none"])
@@ -58,7 +60,7 @@ def test_valleys_and_averages_are_the_librarys(module, notes, ask, beta, mix, x,
     one = torch.ones_like(many)
     start = (x * one, 5 * many) if ask == "x" else (24 * many, y * one)
     pairs = notes[:, :1], notes[:, 1:]
-    found = infer(*start, *pairs, beta=beta, mix=mix, clamp=ask, steps=5000, tol=1e-9)
+    found = recall(*start, *pairs, beta=beta, mix=mix, clamp=ask, steps=5000, tol=1e-9)
     free, width = (found.y, 0.05) if ask == "x" else (found.x, 0.24)
     ends = distinct(free, tol=width)[0].flatten().sort().values
     assert module.evaluate("(s) => T.answers(s)", given) == pytest.approx(ends.tolist(), abs=2e-2)

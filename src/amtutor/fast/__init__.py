@@ -2,7 +2,7 @@
 
 ===================================  ===========================================
 ``fast.recall(memory, state)``       `DiscreteDenseAM.recall`, the same bits
-``fast.retrieve(memory, x)``         `DenseAM.retrieve` of an LSE memory
+``fast.retrieve(memory, x)``         `DenseAM.recall` of an LSE memory
 ``fast.walk(block, x)``              `EnergyTransformerBlock`, trained or asked
 ``fast.descend(ham, states)``        `HAM.descend`
 ===================================  ===========================================

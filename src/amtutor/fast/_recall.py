@@ -18,13 +18,15 @@ Rows are queries, each with its own order; they are worked on in pieces that fit
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from amtutor.memory.discrete import DiscreteDenseAM, Recall
+from amtutor.descent import Descent
+from amtutor.memory.discrete import DiscreteDenseAM
 
 __all__ = ["FastSweep", "recall"]
 
@@ -40,7 +42,8 @@ def recall(
     order: str | Tensor = "random",
     generator: torch.Generator | None = None,
     record: bool | int = False,
-) -> Recall:
+    callback: Callable[[int, Tensor], None] | None = None,
+) -> Descent:
     r"""Recall as ``memory.recall(state, ...)`` does, sooner: the same bits, whatever rounding does.
 
     Arguments and result as there. The tables of the twin are kept with the memory.
@@ -50,9 +53,9 @@ def recall(
     >>> recall(memory, [-1, 1, 1, 1, 1], order="sequential").state.tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    engine = memory.__dict__.setdefault("_twin", None) or FastSweep(memory)
-    memory._twin = engine
-    return memory._recall_by(engine, state, rule, max_sweeps, order, generator, record)
+    engine = memory._kept.get("twin") or FastSweep(memory)
+    memory._kept["twin"] = engine
+    return memory._recall_by(engine, state, rule, max_sweeps, order, generator, record, callback)
 
 
 class FastSweep:

@@ -34,7 +34,7 @@ def retrieve(
     clamp: Tensor | None = None,
     record: bool = False,
 ) -> Descent:
-    r"""Take the steps of ``memory.retrieve(x, ...)``, sooner; equal to rounding.
+    r"""Take the steps of ``memory.recall(x, ...)``, sooner; equal to rounding.
 
     For the LSE energy in float32 on a CPU. Arguments and result as there; no gradients.
 

@@ -398,7 +398,7 @@ class DenseAM(nn.Module):
         chunk: memories per block, None for blocks of 16 MB.
 
     >>> memory = DenseAM(torch.eye(3), beta=20.0)
-    >>> memory.retrieve(torch.tensor([0.7, 0.2, 0.1]), steps=5).state.round(decimals=3)
+    >>> memory.recall(torch.tensor([0.7, 0.2, 0.1]), steps=5).state.round(decimals=3)
     tensor([1., 0., 0.])
     """
 
@@ -436,10 +436,10 @@ class DenseAM(nn.Module):
         return self.form.gradient(x, self.memories, beta=self.beta, chunk=self.chunk)
 
     def pull(self, x: Tensor) -> Tensor:
-        r"""The displacement x - m(x) that :meth:`retrieve` follows, (\*batch, D)."""
+        r"""The displacement x - m(x) that :meth:`recall` follows, (\*batch, D)."""
         return self.form.pull(x, self.memories, beta=self.beta, chunk=self.chunk)
 
-    def retrieve(
+    def recall(
         self,
         x: Tensor,
         *,

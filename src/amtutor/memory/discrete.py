@@ -20,15 +20,13 @@ is how a fixed point is certified.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from amtutor import _check
-from amtutor.descent import Trajectory
+from amtutor.descent import Descent, Trajectory
 from amtutor.memory.separations import (
     RULES,
     Exponential,
@@ -44,7 +42,6 @@ __all__ = [
     "DiscreteDenseAM",
     "Exponential",
     "Polynomial",
-    "Recall",
     "RectifiedPolynomial",
     "visit_by_definition",
 ]
@@ -83,24 +80,7 @@ def visit_by_definition(
     return state
 
 
-@dataclass(frozen=True)
-class Recall:
-    """Where a recall ended.
-
-    ``state`` has the shape and values (-1, +1) of the query; ``energy``, ``sweeps`` (int64: sweeps
-    in which at least one bit flipped) and ``converged`` (bool: no single visit would flip a bit)
-    have the batch shape. ``trajectory`` is None unless asked for; then its first frame is the
-    query and its last the answer.
-    """
-
-    state: Tensor
-    energy: Tensor
-    sweeps: Tensor
-    converged: Tensor
-    trajectory: Trajectory | None = None
-
-
-class DiscreteDenseAM:
+class DiscreteDenseAM(nn.Module):
     r"""Dense associative memory over binary states, E = -sum F(m) (MM 2.1).
 
     Args:
@@ -108,7 +88,8 @@ class DiscreteDenseAM:
         separation: ``Polynomial(n)``, ``RectifiedPolynomial(n)`` or ``Exponential()``.
 
     States may be of any real dtype too; answers come in the dtype of ``patterns`` (float32 where
-    those are whole numbers) and on their device.
+    those are whole numbers) and on their device. ``patterns`` is a buffer of this module: ``.to``
+    moves it, ``state_dict`` has it.
 
     Raises:
         ValueError, TypeError: patterns of a wrong shape, empty, or other than -1 and +1.
@@ -116,7 +97,7 @@ class DiscreteDenseAM:
     >>> xi = torch.tensor([[1, 1, 1, 1, 1], [1, -1, 1, -1, 1]])
     >>> memory = DiscreteDenseAM(xi, RectifiedPolynomial(3))
     >>> answer = memory.recall(torch.tensor([-1, 1, 1, 1, 1]), order="sequential")
-    >>> answer.state.tolist(), answer.sweeps.item(), answer.converged.item()
+    >>> answer.state.tolist(), answer.steps_taken.item(), answer.converged.item()
     ([1.0, 1.0, 1.0, 1.0, 1.0], 1, True)
     """
 
@@ -126,12 +107,16 @@ class DiscreteDenseAM:
                 f"separation: got {_check.describe(separation)}, expected Polynomial(n), "
                 "RectifiedPolynomial(n) or Exponential()"
             )
-        self.patterns = _check.matrix("patterns", _spins("patterns", patterns))
+        super().__init__()
+        patterns = _check.matrix("patterns", _spins("patterns", patterns))
+        self.register_buffer("patterns", patterns)
         self.separation = separation
+        self._kept: dict[str, Any] = {}  # what was made of the patterns, until they change
         self.n_patterns, self.dim = self.patterns.shape
 
-    def __repr__(self) -> str:
-        return f"DiscreteDenseAM(K={self.n_patterns}, D={self.dim}, {self.separation})"
+    def extra_repr(self) -> str:
+        """Name the sizes and the separation."""
+        return f"K={self.n_patterns}, D={self.dim}, {self.separation}"
 
     def energy(self, state: Any) -> Tensor:
         r"""Return E (\*batch) of states (\*batch, D); -1: one memory matched perfectly (MM 2.1)."""
@@ -185,7 +170,8 @@ class DiscreteDenseAM:
         order: str | Tensor = "random",
         generator: torch.Generator | None = None,
         record: bool | int = False,
-    ) -> Recall:
+        callback: Callable[[int, Tensor], None] | None = None,
+    ) -> Descent:
         r"""Let every query run downhill until no flip helps, or ``max_sweeps`` are over.
 
         Args:
@@ -198,19 +184,28 @@ class DiscreteDenseAM:
                 tensor (T,) or (\*batch, T) of bits to visit, once through, whatever max_sweeps.
             generator: source of the random order.
             record: True keeps a frame after every sweep; a whole number k one after k visits.
+            callback: called with (step, state) at the moments that ``record`` names, or without it
+                after every sweep; step 0 is the query. The state is a copy, of the query's shape.
+
+        Returns:
+            A :class:`~amtutor.descent.Descent`. ``steps_taken`` counts the sweeps in which at least
+            one bit flipped; ``converged`` is True where no single visit would flip a bit. The first
+            frame of ``trajectory`` is the query, its last the answer.
 
         Raises:
             ValueError, TypeError: a query of the wrong shape or values, or an unknown option.
         """
-        return self._recall_by(self, state, rule, max_sweeps, order, generator, record)
+        return self._recall_by(self, state, rule, max_sweeps, order, generator, record, callback)
 
-    def _recall_by(self, engine, state, rule, max_sweeps, order, generator, record) -> Recall:
+    def _recall_by(
+        self, engine, state, rule, max_sweeps, order, generator, record, callback
+    ) -> Descent:
         """Recall with ``engine`` making the sweeps: this memory itself, or a twin of it."""
         _check.choice("rule", rule, RULES)
         _check.count("max_sweeps", max_sweeps)
         every = _check.count("record", record) if record is not True and record else int(record)
         rows, batch = self._rows(state)
-        run = _Run(self, rows.clone(), batch, rule, engine, record, every)
+        run = _Run(self, rows.clone(), batch, rule, engine, record, every, callback)
         if isinstance(order, Tensor):
             run.sweep(self._visits(order, batch))
         else:
@@ -226,10 +221,24 @@ class DiscreteDenseAM:
 
     # -------------------------------------------------------------- what recall is made of
 
-    @cached_property
+    @property
     def _columns(self) -> Tensor:
         """The patterns by bit, (D, K) int8."""
-        return self.patterns.T.to(torch.int8).contiguous()
+        if "columns" not in self._kept:
+            self._kept["columns"] = self.patterns.T.to(torch.int8).contiguous()
+        return self._kept["columns"]
+
+    def _apply(self, fn, recurse: bool = True):
+        """Move or cast as every module does, and forget what was made of the old patterns."""
+        self._kept.clear()
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Take patterns from a file, if they are some."""
+        if prefix + "patterns" in state_dict:
+            _spins("patterns", state_dict[prefix + "patterns"])
+        self._kept.clear()
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _parts(self, rows: Tensor) -> tuple[Tensor, ...]:
         return rows.split(max(1, PRODUCT // self.n_patterns))
@@ -344,13 +353,15 @@ class DiscreteDenseAM:
 class _Run:
     """The working state of one recall: all queries, and which of them still move."""
 
-    def __init__(self, memory, rows, batch, rule, engine, record, every):
+    def __init__(self, memory, rows, batch, rule, engine, record, every, callback):
         self.memory, self.state, self.batch, self.rule = memory, rows, batch, rule
         self.engine, self.recording, self.every = engine, bool(record), every
+        self.callback, self.moment = callback, 0
         self.per_sweep = record is True
         self.restless = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         self.sweeps = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-        self.frames = [rows.clone()] if record else []
+        self.frames: list[Tensor] = []
+        self._keep_frame()
 
     def sweep(self, visits: Tensor) -> None:
         """Let every restless query make its visits, some at a time if frames are wanted."""
@@ -378,6 +389,9 @@ class _Run:
     def _keep_frame(self) -> None:
         if self.recording:
             self.frames.append(self.state.clone())
+        if self.callback is not None:
+            self.callback(self.moment, self.state.reshape(*self.batch, self.memory.dim).clone())
+        self.moment += 1
 
     def _take_stock(self, before: Tensor) -> None:
         """Count the sweep where it changed something; certify who has arrived."""
@@ -385,17 +399,17 @@ class _Run:
         active = self.restless.nonzero()[:, 0]
         self.restless[active] = ~self.engine.calm(self.state[active], self.rule)
 
-    def result(self) -> Recall:
+    def result(self) -> Descent:
         shape = (*self.batch, self.memory.dim)
         trajectory = None
         if self.recording:
             states = torch.stack(self.frames).reshape(-1, *shape)
             energies = torch.stack([self.memory.energy(s) for s in states])
             trajectory = Trajectory(states, energies)
-        return Recall(
+        return Descent(
             state=self.state.reshape(shape),
             energy=self.memory.energy(self.state.reshape(shape)),
-            sweeps=self.sweeps.reshape(self.batch),
+            steps_taken=self.sweeps.reshape(self.batch),
             converged=~self.restless.reshape(self.batch),
             trajectory=trajectory,
         )

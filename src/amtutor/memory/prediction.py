@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 
 import numpy as np
@@ -35,7 +35,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 
 from amtutor import _check
-from amtutor.descent import descend
+from amtutor.descent import Descent, Trajectory, descend
 from amtutor.memory.dense import distance_bias, lse_energy, lse_gradient
 
 __all__ = [
@@ -43,11 +43,11 @@ __all__ = [
     "AssociativeMemoryClassifier",
     "AssociativeMemoryRegressor",
     "clamped_descent",
-    "infer",
+    "recall",
     "mixed_energy",
     "mixed_gradient",
     "nadaraya_watson",
-    "pulls",
+    "log_weights",
 ]
 
 _BLOCK = 2**22  # scores held at a time, 32 MB in float64
@@ -105,22 +105,18 @@ def mixed_gradient(
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What :func:`infer` found.
+class Answer(Descent):
+    """What :func:`recall` found: a descent, and its end taken apart.
 
-    ``x`` and ``y`` as they came, filled in; ``energy``, ``steps_taken`` and ``converged`` have the
-    batch shape; ``path`` is None, or with ``record=True`` (T+1, \\*batch, d+k), x and y together.
+    ``x`` and ``y`` as they came, filled in. ``state`` is (\\*batch, d+k), x and y together, and so
+    are the states of ``trajectory``.
     """
 
-    x: Tensor
-    y: Tensor
-    energy: Tensor
-    steps_taken: Tensor
-    converged: Tensor
-    path: Tensor | None = None
+    x: Tensor = field(kw_only=True)
+    y: Tensor = field(kw_only=True)
 
 
-def infer(
+def recall(
     x: Tensor,
     y: Tensor,
     features: Tensor,
@@ -150,7 +146,7 @@ def infer(
 
     >>> notes = torch.tensor([[0.0], [1.0]])
     >>> x, y = torch.tensor([0.1]), torch.tensor([0.5])
-    >>> infer(x, y, notes, 10 * notes, beta=50.0, mix=0.9, clamp="x").y
+    >>> recall(x, y, notes, 10 * notes, beta=50.0, mix=0.9, clamp="x").y
     tensor([0.])
     """
     _check.choice("clamp", clamp, ("x", "y", None))
@@ -158,6 +154,7 @@ def infer(
         raise _check.fail("mix", mix, "a number above 0 and below 1")
     memories, start, d = _stretched(features, targets, mix), _stretched(x, y, mix), x.shape[-1]
     is_x = torch.arange(start.shape[-1], device=start.device) < d
+    unit = start.new_full(is_x.shape, 1 / math.sqrt(1 - mix)).masked_fill(is_x, 1 / math.sqrt(mix))
     held = {"x": is_x, "y": ~is_x, None: None}[clamp]
     run = descend(
         lambda z: lse_energy(z, memories, beta=beta),
@@ -169,14 +166,15 @@ def infer(
         tol=tol,
         record=record,
     )
-    unit = torch.full_like(memories[0], 1 / math.sqrt(1 - mix))
-    unit[:d] = 1 / math.sqrt(mix)
+    # not even the rounding of there and back on what is held
     end = run.state * unit
-    found = [end[..., :d], end[..., d:]]
-    if clamp:  # not even the rounding of there and back
-        found["xy".index(clamp)] = x.clone() if clamp == "x" else y.clone()
-    path = run.trajectory.states * unit if record else None
-    return Answer(*found, run.energy, run.steps_taken, run.converged, path)
+    x = x.clone() if clamp == "x" else end[..., :d]
+    y = y.clone() if clamp == "y" else end[..., d:]
+    path = None
+    if run.trajectory is not None:
+        path = Trajectory(run.trajectory.states * unit, run.trajectory.energies)
+    parts = (run.energy, run.steps_taken, run.converged, path)
+    return Answer(torch.cat([x, y], -1), *parts, x=x, y=y)
 
 
 def _share(mix: float) -> float:
@@ -198,7 +196,7 @@ def _stretched(x: Tensor, y: Tensor, mix: float) -> Tensor:
 # ---------------------------------------------------------------------------- x is clamped
 
 
-def pulls(x: Tensor, features: Tensor, *, beta: float) -> Tensor:
+def log_weights(x: Tensor, features: Tensor, *, beta: float) -> Tensor:
     r"""How strongly clamped features call each memory: :math:`-\tfrac\beta2\|x-a^\mu\|^2`, (n, K).
 
     Up to a number of each x alone, which no softmax sees. For the mixed similarity pass
@@ -223,7 +221,7 @@ def clamped_descent(
               p = \mathrm{softmax}_\mu\bigl(\mathrm{pull}_\mu - \tfrac\kappa2\|y-b^\mu\|^2\bigr)
 
     Args:
-        pull: (n, K), from :func:`pulls`, plus log weights where memories count differently.
+        pull: (n, K), from :func:`log_weights`, plus log weights where memories count differently.
         targets: (K, k); start: (n, k).
         kappa: :math:`\beta(1-\lambda)` >= 0; at 0 one full step forgets the start.
         steps: >= 1; step_size: eta, in units of the full step (of MM's eta, 1/kappa).
@@ -254,7 +252,7 @@ def nadaraya_watson(x: Tensor, features: Tensor, targets: Tensor, *, beta: float
 
     Shapes as :func:`clamped_descent`: (n, d), (K, d), (K, k) give (n, k).
     """
-    return torch.softmax(pulls(x, features, beta=beta), dim=-1) @ targets
+    return torch.softmax(log_weights(x, features, beta=beta), dim=-1) @ targets
 
 
 # ---------------------------------------------------------------------------- learned memories
@@ -487,7 +485,7 @@ class _AssociativeMemory(BaseEstimator):
         features = torch.from_numpy(self.memories_ - self._centre)
         bias = torch.from_numpy(self._log_weight)
         for rows in torch.from_numpy(x - self._centre).split(max(1, _BLOCK // len(features))):
-            yield pulls(rows, features, beta=self.beta_ * self.mix) + bias
+            yield log_weights(rows, features, beta=self.beta_ * self.mix) + bias
 
     def _walk(self, pull: Tensor, targets: Tensor) -> Tensor:
         """The clamped descent from the neutral start."""
@@ -550,7 +548,9 @@ class AssociativeMemoryClassifier(ClassifierMixin, _AssociativeMemory):
         targets = torch.from_numpy(self.targets_)
         ends = []
         for pull in self._blocks(X):
-            if self.n_memories is None:  # memories of one class share a target: add up their pulls
+            if (
+                self.n_memories is None
+            ):  # memories of one class share a target: add up their weights
                 top = pull.amax(-1, keepdim=True)
                 ends.append(self._walk(((pull - top).exp() @ targets).log(), corners))
             else:

@@ -36,7 +36,6 @@ __all__ = [
     "dead",
     "expectation_maximisation",
     "learn",
-    "load",
     "load_digits",
     "log_likelihood",
     "log_partition",
@@ -46,6 +45,7 @@ __all__ = [
     "replace",
     "responsibilities",
     "unrolled_gradient",
+    "workload",
 ]
 
 # ---------------------------------------------------------------------------- likelihood
@@ -211,7 +211,7 @@ def unrolled_gradient(
 # ---------------------------------------------------------------------------- life and death
 
 
-def load(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
+def workload(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
     r"""What each memory answers for, in fair shares: (\*runs, K).
 
     .. math:: K\,\langle p_\mu(x)\rangle, \qquad \text{1 on average over the memories}
@@ -226,7 +226,7 @@ def dead(x: Tensor, memories: Tensor, *, beta: float, below: float = 0.05) -> Te
     >>> dead(torch.zeros(5, 1), bank, beta=4.0).tolist()
     [False, True]
     """
-    return load(x, memories, beta=beta) < below
+    return workload(x, memories, beta=beta) < below
 
 
 def replace(

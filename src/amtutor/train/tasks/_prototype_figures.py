@@ -62,7 +62,7 @@ def digits(
     show.use_style()
     film, rows, titles = model.film.float(), [], []
     for frame, noisy, step in zip(film, seen, steps, strict=True):
-        back = DenseAM(frame, beta=beta).retrieve(noisy.float(), steps=20).state
+        back = DenseAM(frame, beta=beta).recall(noisy.float(), steps=20).state
         rows += [frame[:12].cpu(), noisy.cpu(), back.cpu()]
         titles += [f"memories {step}", "noisy", "retrieved"]
     fig = show.image_grid(torch.stack(rows), shape=(28, 28), vmin=0, vmax=1, row_titles=titles)

@@ -138,7 +138,7 @@ class Prototypes(Task):
         g = torch.Generator().manual_seed(1)
         clean = data.get("held", data["points"])[:1000]
         shaken = clean + 0.3 * torch.randn(clean.shape, generator=g).to(clean.device)
-        back = DenseAM(memories, beta=beta).retrieve(shaken, steps=20).state
+        back = DenseAM(memories, beta=beta).recall(shaken, steps=20).state
         likely = proto.log_likelihood(held, memories, beta=beta).mean()
         crowd = data["points"] if "held" in data else held  # many points a memory
         gone = proto.dead(crowd, memories, beta=beta).float().mean()
@@ -155,7 +155,7 @@ class Prototypes(Task):
             raise NotImplementedError("points in the plane are no pictures; see `amtutor figures`")
         g = torch.Generator().manual_seed(seed)
         x = torch.rand(n, 784, generator=g).to(model.memories.device)
-        x = DenseAM(model.memories, beta=self.config.beta).retrieve(x, steps=50).state
+        x = DenseAM(model.memories, beta=self.config.beta).recall(x, steps=50).state
         return (255 * x.clamp(0, 1)).round().to(torch.uint8).reshape(n, 1, 28, 28)
 
     def figures(
