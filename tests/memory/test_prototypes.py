@@ -92,7 +92,7 @@ def test_memory_gradient_is_that_of_automatic_differentiation(beta):
 
 def test_several_banks_at_once_are_the_loop():
     x, banks = normal(4, 3, 7), normal(4, 5, 7, seed=3)
-    for name in ("memory_gradient", "mean_energy", "load"):
+    for name in ("memory_gradient", "mean_energy", "workload"):
         one = getattr(proto, name)
         together = one(x, banks, beta=2.0)
         alone = torch.stack([one(a, b, beta=2.0) for a, b in zip(x, banks, strict=True)])
