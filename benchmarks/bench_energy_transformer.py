@@ -61,7 +61,9 @@ LONG = {"autograd": None, "autograd, same library": None, "fast": 0.35, "fast, b
 def problem(size: str):
     dim, heads, depth, memories, tokens, batch, *_ = SIZES[size]
     g = torch.Generator().manual_seed(0)
-    block = EnergyTransformerBlock(dim, heads=heads, head_dim=depth, memories=memories, generator=g)
+    block = EnergyTransformerBlock(
+        dim, n_heads=heads, head_dim=depth, n_memories=memories, generator=g
+    )
     return block, torch.randn(batch, tokens, dim, generator=g)
 
 

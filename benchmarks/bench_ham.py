@@ -124,7 +124,7 @@ def compare(folder: Path, name: str, ham: HAM, states: dict[str, torch.Tensor]) 
     """Largest difference of energies, by component, and of one step, relative to their size."""
     theirs = np.load(folder / f"{name}.peer.npz")
     with torch.no_grad():
-        energies, new = ham.energies(states), ham.step(states, DT)
+        energies, new = ham.energies(states), ham.step(states, step_size=DT)
     keys = [f"energy {n}" for n in ham.layers]
     keys += [f"synapse {i}" for i in range(len(ham.connections))]
     ours = dict(zip(keys, energies.values(), strict=True)) | new
@@ -139,15 +139,15 @@ def compare(folder: Path, name: str, ham: HAM, states: dict[str, torch.Tensor]) 
 def by_autograd(ham: HAM, states):
     """The same network with synapses as plain functions, so that nothing is in closed form."""
     plain = [(c.names, lambda *a, s=c.synapse: s(*a)) for c in ham.connections]
-    return HAM(dict(ham.layers.items()), plain).descend(states, steps=STEPS, dt=DT)
+    return HAM(dict(ham.layers.items()), plain).descend(states, steps=STEPS, step_size=DT)
 
 
 def closed_form(ham: HAM, states):
-    return ham.descend(states, steps=STEPS, dt=DT)
+    return ham.descend(states, steps=STEPS, step_size=DT)
 
 
 def hurried(ham: HAM, states):
-    return fast.descend(ham, states, steps=STEPS, dt=DT)
+    return fast.descend(ham, states, steps=STEPS, step_size=DT)
 
 
 def products_alone(ham: HAM, states):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from amtutor.data import split_digits
 from amtutor.network.ham import HAM
-from amtutor.network.towers import ask, pixels, settle, tower
+from amtutor.network.towers import ask, pixels, tower
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorables"
 TARGET = FOLDER / "tower_weights.js"
@@ -60,13 +60,13 @@ def loss_of(ham: HAM, x: Tensor, y: Tensor, g: torch.Generator) -> Tensor:
     sweeps = int(torch.randint(3, 7, (1,), generator=g))
     beta = ham.layers["label"].lagrangian.beta
     states, clamp = ask(ham, x[:BATCH])
-    end = settle(ham, states, sweeps=sweeps, clamp=clamp).state
+    end = ham.settle(states, steps=sweeps, clamp=clamp).state
     loss = F.cross_entropy(beta * end["label"], y[:BATCH])
     x, y = x[BATCH:], y[BATCH:]
     seen = halves()[torch.randint(6, (BATCH,), generator=g)]
     told = (torch.rand(BATCH, generator=g) < 0.5) | ~seen.flatten(1).any(1)
     states, clamp = ask(ham, x, torch.where(told, y, -1), seen=seen)
-    end = settle(ham, states, sweeps=sweeps, clamp=clamp).state
+    end = ham.settle(states, steps=sweeps, clamp=clamp).state
     loss = loss + 2 * F.binary_cross_entropy_with_logits(2 * end["image"][~seen], x[~seen])
     return loss + 0.3 * F.cross_entropy(beta * end["label"][~told], y[~told])
 
@@ -109,12 +109,12 @@ def measured(ham: HAM) -> dict[str, float]:
     """What the page may say of this tower, on the digits it has not learned from."""
     x, y = split_digits("small")[1]
     states, clamp = ask(ham, x)
-    named = settle(ham, states, sweeps=12, clamp=clamp).state["label"].argmax(-1)
+    named = ham.settle(states, steps=12, clamp=clamp).state["label"].argmax(-1)
     seen = halves()[0]
     out = {"named": round(float((named == y).float().mean()), 4)}
     for key, labels in (("error", None), ("errorTold", y)):
         states, clamp = ask(ham, x, labels, seen=seen)
-        found = pixels(ham, settle(ham, states, sweeps=12, clamp=clamp).state)
+        found = pixels(ham, ham.settle(states, steps=12, clamp=clamp).state)
         out[key] = round(float((found - x)[..., 4:, :].square().mean()), 4)
     return out
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from amtutor.data import split_digits
 from amtutor.network.ham import HAM
-from amtutor.network.towers import ask, one_way, pixels, settle, tower
+from amtutor.network.towers import ask, one_way, pixels, tower
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -88,13 +88,13 @@ def loss_of(ham: HAM, x: Tensor, y: Tensor, config: Config, g: torch.Generator) 
     sweeps = int(torch.randint(low, high + 1, (1,), generator=g))
     n = config.batch
     states, clamp = ask(ham, x[:n])
-    end = settle(ham, states, sweeps=sweeps, clamp=clamp).state
+    end = ham.settle(states, steps=sweeps, clamp=clamp).state
     losses = {"name": F.cross_entropy(logits(ham, end["label"]), y[:n])}
     x, y = x[n:], y[n:]
     seen = gaps(len(x), g)
     told = (torch.rand(len(x), generator=g) < 0.5) | ~seen.flatten(1).any(1)
     states, clamp = ask(ham, x, torch.where(told, y, -1), seen=seen)
-    end = settle(ham, states, sweeps=sweeps, clamp=clamp).state
+    end = ham.settle(states, steps=sweeps, clamp=clamp).state
     losses["pixels"] = F.binary_cross_entropy_with_logits(2 * end["image"][~seen], x[~seen])
     losses["name_half"] = F.cross_entropy(logits(ham, end["label"][~told]), y[~told])
     return losses
@@ -113,7 +113,7 @@ def accuracy(ham: HAM, x: Tensor, y: Tensor, config: Config, sweeps: int = 10) -
             top = one_way(ham, a)
         else:
             states, clamp = ask(ham, a)
-            top = settle(ham, states, sweeps=sweeps, clamp=clamp).state["label"]
+            top = ham.settle(states, steps=sweeps, clamp=clamp).state["label"]
         right += int((top.argmax(-1) == b).sum())
     return right / len(y)
 
@@ -124,7 +124,7 @@ def completion_error(ham: HAM, x: Tensor, y: Tensor, *, told: bool) -> float:
     seen = torch.zeros(1, 1, 28, 28, dtype=torch.bool)
     seen[..., :14, :] = True
     states, clamp = ask(ham, x, y if told else None, seen=seen)
-    found = pixels(ham, settle(ham, states, sweeps=10, clamp=clamp).state)
+    found = pixels(ham, ham.settle(states, steps=10, clamp=clamp).state)
     return float((found - x)[..., 14:, :].square().mean())
 
 

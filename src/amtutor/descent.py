@@ -40,11 +40,14 @@ class Trajectory:
     """Every state a descent went through, and its energy.
 
     ``states`` is (T+1, \\*batch, \\*state) and ``energies`` (T+1, \\*batch), where T is the most
-    steps any element took. An element that stopped early repeats its last state.
+    steps any element took. An element that stopped early repeats its last state. A `HAM` has
+    ``states`` by layer, and ``components``: the energy of each layer and connection by name, which
+    add up to ``energies``.
     """
 
-    states: Tensor
+    states: Tensor | dict[str, Tensor]
     energies: Tensor
+    components: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def descend(
     tol: float | None = None,
     generator: torch.Generator | None = None,
     record: bool = False,
+    callback: Callable[[int, Tensor], object] | None = None,
 ) -> Descent:
     r"""Walk downhill on an energy: x <- x - step_size * grad E(x), each batch element for itself.
 
@@ -92,6 +96,7 @@ def descend(
         tol: gradient norm at which an element stops; None runs all the steps.
         generator: source of the noise.
         record: keep every state and energy.
+        callback: is called with (step, state) after every step; step 0 is the start.
 
     Raises:
         ValueError, TypeError: an argument has the wrong range, type or shape.
@@ -111,6 +116,8 @@ def descend(
         for t in range(steps + 1):
             if record:
                 walk.record()
+            if callback is not None:
+                callback(t, walk.whole.clone())
             if t == steps and tol is None:
                 break
             slope = walk.slope(t)

@@ -41,7 +41,7 @@ def recalled(xi, memory, *, flipped=0.1, self_votes=True, asked=48):
     more = [] if self_votes else [("v", lambda v: n_memories / (2 * dim**2) * v.square().sum(-1))]
     brain = tiny_brain(xi, memory, more=more)
     start = {"v": cue / dim, "m": cue @ xi.T / dim}
-    answer = brain.descend(start, steps=25, dt=0.5).state["v"].sign()
+    answer = brain.descend(start, steps=25, step_size=0.5).state["v"].sign()
     overlap, own = answer @ xi.T / dim, torch.arange(len(cue))
     good = (overlap[own, own] >= 0.9) & (overlap.argmax(-1) == own)
     return float(good.float().mean())
@@ -72,7 +72,7 @@ def test_c1_agreement_alone_rises_and_the_price_mends_it():
         [(("x", "x"), syn.Dense(60, 60, weight=weights / 2))],
     ).requires_grad_(False)
     start = ham.states(std=1.0, generator=generator())
-    run = ham.descend(start, steps=200, dt=0.05, record=True).trajectory
+    run = ham.descend(start, steps=200, step_size=0.05, record=True).trajectory
     agreement = run.components["Dense(x, x)"]
     assert (agreement.diff() > 0).float().mean() > 0.8
     assert (run.energies.diff() < 0).all()
@@ -116,7 +116,7 @@ def test_c3_states_walk_along_a_trench_that_the_energy_cannot_see():
     ham = HAM({"x": NeuronLayer(lag.Softmax(beta=2.0), 2)}, [extra, ("x", bias)])
     start = {"x": 4 * torch.rand(14, 2, generator=generator(3), dtype=DOUBLE) - 2}
     with torch.no_grad():
-        run = ham.descend(start, steps=400, dt=0.02, record=True).trajectory
+        run = ham.descend(start, steps=400, step_size=0.02, record=True).trajectory
     early, late = run.states["x"][75], run.states["x"][125]
     assert (late - early).norm(dim=-1).mean() > 0.1
     heard = ham.layers["x"].activation(late) - ham.layers["x"].activation(early)
@@ -132,7 +132,7 @@ def test_c3_a_concave_lagrangian_climbs():
         {"x": NeuronLayer(layer, 4)}, [("x", syn.Bias(4, bias=torch.tensor([1.0, 0.0, 2.0, -1.0])))]
     )
     x = ham.states(std=1.0, generator=generator())
-    assert ham.energy(ham.step(x, 0.01)) > ham.energy(x)
+    assert ham.energy(ham.step(x, step_size=0.01)) > ham.energy(x)
 
 
 # -- C4: Exercise 3.1, run to its limit ----------------------------------------------------------
@@ -159,7 +159,7 @@ def test_c4_limit_of_exercise_31_is_the_sign_rule_with_self_term(n):
     distance = []
     for beta in (1e2, 1e4, 1e8):
         ham = spin_layer(xi, n, beta)
-        after = ham.step({"x": sigma}, 1.0)
+        after = ham.step({"x": sigma}, step_size=1.0)
         distance.append(float((ham.activations(after)["x"] - limit).abs().mean()))
         assert ham.energies(after)["x"].max() <= 99 * math.log(2) / beta + 1e-12
     assert distance[0] > 10 * distance[1] and distance[2] < 1e-6
@@ -178,7 +178,7 @@ def test_c4_giant_steps_are_safe_for_concave_synapses_only():
     for n in (2, 3, 4):
         ham, x, rises[n] = spin_layer(store, n, 5.0), {"x": start}, -math.inf
         for _ in range(8):
-            before, x = ham.energy(x), ham.step(x, 1.0)
+            before, x = ham.energy(x), ham.step(x, step_size=1.0)
             rises[n] = max(rises[n], float((ham.energy(x) - before).max()))
     assert rises[2] < 1e-9 and rises[4] < 1e-9 and rises[3] > 0.1
 
@@ -230,7 +230,7 @@ def test_c5_the_sum_falls_while_components_do_as_they_please():
     brain = tiny_brain(creatures, lag.RectifiedPower(3), beta=4.0, tau=0.2)
     cue = data.flip_bits(creatures[6], 0.3, generator=generator())
     start = brain.states() | {"v": cue / 576}
-    run = brain.descend(start, steps=250, dt=0.04, record=True)
+    run = brain.descend(start, steps=250, step_size=0.04, record=True)
     assert torch.equal(run.state["v"].sign(), creatures[6])
     assert (run.trajectory.energies.diff() <= 1e-6).all()
     assert all((part.diff() > 1e-4).any() for key, part in run.trajectory.components.items()

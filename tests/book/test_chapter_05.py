@@ -16,7 +16,7 @@ from amtutor.network import lagrangians as lag
 from amtutor.network import synapses as syn
 from amtutor.network import towers as hierarchical
 from amtutor.network.ham import HAM, NeuronLayer
-from amtutor.network.towers import ask, load, one_way, pixels, settle
+from amtutor.network.towers import ask, load, one_way, pixels
 
 DOUBLE = torch.float64
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "ham-mnist"
@@ -46,14 +46,14 @@ def mnist():
 @torch.no_grad()
 def names(ham, x, *, sweeps=5, seen=None):
     states, clamp = ask(ham, x, seen=seen)
-    return settle(ham, states, sweeps=sweeps, clamp=clamp).state["label"].argmax(-1)
+    return ham.settle(states, steps=sweeps, clamp=clamp).state["label"].argmax(-1)
 
 
 @torch.no_grad()
 def lower_half(ham, x, told, *, sweeps=8):
     side = x.shape[-1]
     states, clamp = ask(ham, x, told, seen=top_half(side))
-    end = settle(ham, states, sweeps=sweeps, clamp=clamp).state
+    end = ham.settle(states, steps=sweeps, clamp=clamp).state
     return pixels(ham, end)[:, 0, side // 2 :]
 
 
@@ -89,9 +89,9 @@ def test_c6_a_jump_gains_the_height_of_the_lagrangian_above_its_tangent(unseen):
 def test_c6_all_at_once_rises_and_in_turns_never_does(unseen):
     ham = load("small").double()
     states, clamp = ask(ham, unseen[0][:40].double(), seen=top_half(8))
-    together = ham.descend(states, steps=12, dt=1.0, clamp=clamp, record=True).trajectory
+    together = ham.descend(states, steps=12, step_size=1.0, clamp=clamp, record=True).trajectory
     assert ((together.energies.diff(dim=0) > 1e-3).any(0)).double().mean() > 0.5
-    turns = settle(ham, states, sweeps=12, clamp=clamp, record=True).trajectory
+    turns = ham.settle(states, steps=12, clamp=clamp, record=True).trajectory
     assert float(turns.energies.diff(dim=0).max()) < 1e-9
 
 
@@ -99,10 +99,10 @@ def test_c6_all_at_once_rises_and_in_turns_never_does(unseen):
 def test_c6_news_travels_one_floor_a_jump_and_parts_may_rise(unseen):
     ham = load("small").double()
     states, clamp = ask(ham, unseen[0][:40].double())
-    film = settle(ham, states, sweeps=6, clamp=clamp, record=True).trajectory
+    film = ham.settle(states, steps=6, clamp=clamp, record=True).trajectory
     # Two pictures: the floor at which their states part, moment by moment.
-    other = settle(
-        ham, states | {"image": states["image"].flip(0)}, sweeps=6, clamp=clamp, record=True
+    other = ham.settle(
+        states | {"image": states["image"].flip(0)}, steps=6, clamp=clamp, record=True
     )
     parted = {
         floor: [
@@ -126,7 +126,9 @@ def test_c6_max_pooling_is_safe_for_positive_pooled_neurons_only():
         ham = HAM(layers, [(("f", "p"), syn.Pool2d(2, mode="max", strength=2.0))])
         x = ham.states(500, std=1.0, generator=generator(7))
         x["p"] = torch.full_like(x["p"], 2.0 * sign)
-        rise[sign] = float((ham.energy(ham.step(x, 1.0, clamp="p")) - ham.energy(x)).max())
+        rise[sign] = float(
+            (ham.energy(ham.step(x, step_size=1.0, clamp="p")) - ham.energy(x)).max()
+        )
     assert rise[1.0] <= 1e-5 and rise[-1.0] > 0.1
 
 
@@ -136,7 +138,7 @@ def test_c6_turns_of_quadratic_floors_are_block_gauss_seidel():
     layers = {n: NeuronLayer(lag.Identity(), 6) for n in "ab"}
     ham = HAM(layers, [(("a", "b"), syn.Dense(6, 6, weight=w)), ("a", syn.Bias(6, bias=b))])
     with torch.no_grad():
-        end = settle(ham, ham.states(1, dtype=DOUBLE), sweeps=60).state
+        end = ham.settle(ham.states(1, dtype=DOUBLE), steps=60).state
     assert torch.allclose(end["a"][0], torch.linalg.solve(torch.eye(6) - w @ w.T, b), atol=1e-9)
     assert torch.allclose(end["b"], end["a"] @ w, atol=1e-9)
 
@@ -151,10 +153,10 @@ def test_c6_two_gradients_agree_at_rest_and_not_before(unseen):
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)])
 
     with torch.no_grad():
-        rest = settle(ham, states, sweeps=200, clamp=clamp).state
-    implicit = gradient(ham.fixed_point(rest, steps=500, dt=0.4, clamp=clamp, tol=1e-9))
+        rest = ham.settle(states, steps=200, clamp=clamp).state
+    implicit = gradient(ham.fixed_point(rest, steps=500, step_size=0.4, clamp=clamp, tol=1e-9))
     gap = {
-        k: float((gradient(settle(ham, states, sweeps=k, clamp=clamp)) - implicit).norm())
+        k: float((gradient(ham.settle(states, steps=k, clamp=clamp)) - implicit).norm())
         / float(implicit.norm())
         for k in (3, 200)
     }
@@ -176,7 +178,7 @@ def test_c6_the_small_tower_names_completes_and_draws(unseen):
     means = torch.stack([learned[tags == k].mean(0)[0] for k in range(10)])
     with torch.no_grad():
         states, clamp = ask(ham, labels=torch.arange(10))
-        drawn = pixels(ham, settle(ham, states, sweeps=12, clamp=clamp).state)[:, 0]
+        drawn = pixels(ham, ham.settle(states, steps=12, clamp=clamp).state)[:, 0]
     near = (drawn[:, None] - means).square().sum((-1, -2)).argmin(-1)
     assert (near == torch.arange(10)).sum() >= 9
 
@@ -235,7 +237,7 @@ def test_c6_two_sweeps_are_enough_and_small_steps_find_other_valleys(mnist):
     assert share[0] < 0.3 and min(share[1:]) > 0.9
     states, clamp = ask(ham, x)
     with torch.no_grad():
-        walked = ham.descend(states, steps=50, dt=0.2, clamp=clamp, record=True)
+        walked = ham.descend(states, steps=50, step_size=0.2, clamp=clamp, record=True)
     assert float(walked.trajectory.energies.diff(dim=0).max()) < 0.01
     right = (walked.state["label"].argmax(-1) == y).float().mean()
     assert 0.6 < float(right) < share[2]

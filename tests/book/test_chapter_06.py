@@ -73,7 +73,11 @@ def test_d2_tokens_pay_next_to_nothing():
 
 
 def test_d2_without_layer_norm_agreement_has_no_floor():
-    talk = et.EnergyAttention(8, 2, 4, generator=generator(3)).double().requires_grad_(False)
+    talk = (
+        et.EnergyAttention(8, n_heads=2, head_dim=4, generator=generator(3))
+        .double()
+        .requires_grad_(False)
+    )
     norm, raw, seen = lag.LayerNorm(), normal(6, 8), normal(6, 8)
     for _ in range(120):
         raw = raw - 0.1 * talk.gradient(raw)
@@ -107,7 +111,11 @@ def asymmetry(field, tokens):
 
 def test_d3_standard_attention_is_no_gradient_and_both_halves_are():
     tokens = normal(5, 8)
-    talk = et.EnergyAttention(8, 2, 4, generator=generator(3)).double().requires_grad_(False)
+    talk = (
+        et.EnergyAttention(8, n_heads=2, head_dim=4, generator=generator(3))
+        .double()
+        .requires_grad_(False)
+    )
     Wq, Wk = talk.W_query, talk.W_key
     Wv = normal(2, 4, 8, seed=9)
 
@@ -126,7 +134,9 @@ def test_d3_standard_attention_is_no_gradient_and_both_halves_are():
 
 
 def test_d3_a_token_that_may_looks_at_itself():
-    like = et.EnergyAttention(64, 4, 16, beta=1.0, exclude_self=False, generator=generator())
+    like = et.EnergyAttention(
+        64, n_heads=4, head_dim=16, beta=1.0, exclude_self=False, generator=generator()
+    )
     with torch.no_grad():
         like.W_key.copy_(like.W_query)
         g = lag.LayerNorm().activation(torch.randn(20, 30, 64, generator=generator(1)))
@@ -161,7 +171,9 @@ def test_d3_a_head_says_at_most_y_numbers(model):
     ],
 )
 def test_d4_three_forms_are_what_the_table_says(form, options, value, slope):
-    network = et.HopfieldNetwork(6, 9, form, generator=generator(), **options).double()
+    network = et.HopfieldNetwork(
+        6, n_memories=9, activation=form, generator=generator(), **options
+    ).double()
     g = normal(4, 6)
     h = g @ network.memories.T
     each = value(h).sum(-1) if value else torch.logsumexp(3 * h, -1) / 3
@@ -173,7 +185,7 @@ def test_d4_three_forms_are_what_the_table_says(form, options, value, slope):
 
 
 def test_d5_a_small_step_falls_by_what_the_equation_says():
-    size = {"heads": 2, "head_dim": 4, "memories": 12, "generator": generator()}
+    size = {"n_heads": 2, "head_dim": 4, "n_memories": 12, "generator": generator()}
     block = et.EnergyTransformerBlock(8, **size).double().requires_grad_(False)
     x, eta = normal(6, 8), 1e-6
     slope = block.gradient(block.norm.activation(x))
@@ -185,26 +197,30 @@ def test_d5_a_small_step_falls_by_what_the_equation_says():
 
 
 def test_d5_energy_of_unseen_pictures_falls_at_every_step(model, unseen):
-    walk = model.walk(*unseen, steps=6 * model.steps)
+    walk = model.walk(*unseen, steps=6 * model.descent_steps).trajectory
     assert (walk.energies.diff(dim=0) < 0).all()
 
 
 def test_d5_the_leak_turns_no_token():
-    size = {"heads": 2, "head_dim": 4, "memories": 12, "bias": False, "generator": generator()}
+    size = {"n_heads": 2, "head_dim": 4, "n_memories": 12, "bias": False, "generator": generator()}
     block = et.EnergyTransformerBlock(8, **size).double().requires_grad_(False)
     parts = [("tokens", block.attention), ("tokens", block.hopfield)]
     ham = HAM({"tokens": NeuronLayer(block.norm, (6, 8))}, parts)
     x = normal(6, 8)
     start = block.norm.activation(x)
-    leaky = block.norm.activation(ham.step({"tokens": x}, 1e-4)["tokens"]) - start
+    leaky = block.norm.activation(ham.step({"tokens": x}, step_size=1e-4)["tokens"]) - start
     plain = block.norm.activation(block(x, steps=1, step_size=1e-4)) - start
     assert (leaky - plain).abs().max() < 1e-3 * plain.abs().max()
-    rest = ham.descend({"tokens": x}, steps=1500, dt=0.02).state["tokens"]
+    rest = ham.descend({"tokens": x}, steps=1500, step_size=0.02).state["tokens"]
     assert block(x, steps=1500, step_size=0.02).norm() > 2 * rest.norm()
 
 
 def test_d5_opposites_climb_when_steps_are_long():
-    rivals = et.EnergyAttention(8, 2, 4, generator=generator()).double().requires_grad_(False)
+    rivals = (
+        et.EnergyAttention(8, n_heads=2, head_dim=4, generator=generator())
+        .double()
+        .requires_grad_(False)
+    )
     rivals.W_key.copy_(-rivals.W_query)
     norm, highest = lag.LayerNorm(), {}
     for step in (0.1, 10.0):
@@ -229,16 +245,17 @@ def test_d6_unseen_pictures_are_completed(model, unseen):
 
 def test_d6_passing_is_good_and_staying_is_worse(model, unseen):
     images, hidden = unseen
-    walk = model.walk(images, hidden, steps=6 * model.steps)
-    course = [error(images, hidden, frames) for frames in walk.images]
-    assert abs(course.index(min(course)) - model.steps) <= 2
-    assert course[-1] > 1.05 * course[model.steps]
+    walk = model.walk(images, hidden, steps=6 * model.descent_steps).trajectory
+    frames = model.frames(images, hidden, walk.states)
+    course = [error(images, hidden, frame) for frame in frames]
+    assert abs(course.index(min(course)) - model.descent_steps) <= 2
+    assert course[-1] > 1.05 * course[model.descent_steps]
 
 
 def test_d6_a_head_for_each_side(model, unseen):
     """Hidden squares ask seen ones first, and in the second step the squares beside them."""
     images, hidden = unseen
-    path = model.block(
+    path = model.block.descend(
         model.embed(images, hidden), steps=1, step_size=model.step_size, record=True
     ).trajectory
     to_seen = []

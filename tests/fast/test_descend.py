@@ -66,8 +66,8 @@ def test_equals_the_plain_descent(make, clamp, batch, dtype):
     states = ham.states(*batch, std=1.0, generator=rng(7))
     copy = {n: v.clone() for n, v in states.items()}
     with torch.no_grad():
-        plain = ham.descend(states, steps=25, dt=0.1, clamp=clamp)
-    quick = fast.descend(ham, states, steps=25, dt=0.1, clamp=clamp)
+        plain = ham.descend(states, steps=25, step_size=0.1, clamp=clamp)
+    quick = fast.descend(ham, states, steps=25, step_size=0.1, clamp=clamp)
     tolerance = 1e-12 if dtype == torch.float64 else 2e-5
     for n, v in plain.state.items():
         assert quick.state[n].shape == v.shape
@@ -80,26 +80,30 @@ def test_equals_the_plain_descent(make, clamp, batch, dtype):
 def test_no_batch_and_no_steps():
     ham = pair()
     states = ham.states(std=1.0, generator=rng(7))
-    assert torch.equal(fast.descend(ham, states, steps=0).state["v"], states["v"])
+    assert torch.equal(fast.descend(ham, states, steps=0, step_size=0.1).state["v"], states["v"])
     with torch.no_grad():
-        plain = ham.descend(states, steps=5).state["v"]
-    assert torch.allclose(fast.descend(ham, states, steps=5).state["v"], plain, atol=1e-6)
+        plain = ham.descend(states, steps=5, step_size=0.1).state["v"]
+    assert torch.allclose(
+        fast.descend(ham, states, steps=5, step_size=0.1).state["v"], plain, atol=1e-6
+    )
 
 
 def test_without_the_private_route(monkeypatch):
     ham = pair()
     states = ham.states(64, std=1.0, generator=rng(7))
-    direct = fast.descend(ham, states, steps=9).state["v"]
+    direct = fast.descend(ham, states, steps=9, step_size=0.1).state["v"]
     monkeypatch.delattr(torch.ops.mkldnn, "_linear_pointwise", raising=False)
     monkeypatch.setattr(torch.ops, "mkldnn", object())
-    assert torch.allclose(fast.descend(ham, states, steps=9).state["v"], direct, atol=1e-6)
+    assert torch.allclose(
+        fast.descend(ham, states, steps=9, step_size=0.1).state["v"], direct, atol=1e-6
+    )
 
 
 def test_bad_input_and_divergence():
-    with pytest.raises(ValueError, match="dt = 0.0: expected a finite number > 0"):
-        fast.descend(pair(), pair().states(2), steps=3, dt=0)
+    with pytest.raises(ValueError, match="step_size = 0.0: expected a finite number > 0"):
+        fast.descend(pair(), pair().states(2), steps=3, step_size=0)
     runaway = HAM(
         {"x": NeuronLayer(lag.Identity(), 3)}, [(("x", "x"), syn.Dense(3, 3, weight=torch.eye(3)))]
     )
     with pytest.raises(FloatingPointError, match="energy is not finite after 3000 steps"):
-        fast.descend(runaway, runaway.states(2, std=1.0), steps=3000)
+        fast.descend(runaway, runaway.states(2, std=1.0), steps=3000, step_size=0.1)

@@ -24,7 +24,7 @@ def draw(*shape, seed=0, dtype=torch.float64):
 def make(*, dim=D, heads=2, depth=4, memories=11, seed=0, **more):
     generator = torch.Generator().manual_seed(seed)
     block = EnergyTransformerBlock(
-        dim, heads=heads, head_dim=depth, memories=memories, generator=generator, **more
+        dim, n_heads=heads, head_dim=depth, n_memories=memories, generator=generator, **more
     ).double()
     with torch.no_grad():
         block.norm.gamma.fill_(1.3)

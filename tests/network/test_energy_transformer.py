@@ -31,9 +31,9 @@ def make(*, dim=D, activation="relu", exclude_self=True, seed=0, scale=1.0, **mo
     generator = torch.Generator().manual_seed(seed)
     block = EnergyTransformerBlock(
         dim,
-        heads=2,
+        n_heads=2,
         head_dim=4,
-        memories=11,
+        n_memories=11,
         activation=activation,
         exclude_self=exclude_self,
         generator=generator,
@@ -104,8 +104,8 @@ def test_a_tokens_share_is_what_it_asks_for_and_what_it_remembers(activation, na
 
 
 def test_beta_is_one_over_the_root_of_the_head_dimension_unless_given():
-    assert EnergyAttention(D, 2, 16).beta == 0.25
-    assert EnergyAttention(D, 2, 16, beta=3.0).beta == 3.0
+    assert EnergyAttention(D, n_heads=2, head_dim=16).beta == 0.25
+    assert EnergyAttention(D, n_heads=2, head_dim=16, beta=3.0).beta == 3.0
 
 
 @pytest.mark.parametrize("n", [2, 3, 5.5])
@@ -116,13 +116,13 @@ def test_hopfield_energies_are_their_formulas(n):
         "power": lambda h: h.relu() ** n / n,
         "softmax": lambda h: torch.logsumexp(2.0 * h, -1, keepdim=True) / 2.0,
     }.items():
-        net = HopfieldNetwork(D, 11, activation, n=n, beta=2.0).double()
+        net = HopfieldNetwork(D, n_memories=11, activation=activation, n=n, beta=2.0).double()
         want = -formula(g @ net.memories.T).sum((-2, -1))
         assert_close(net.energy(g), want, rtol=1e-12, atol=0)
 
 
 def test_any_lagrangian_of_the_overlaps_will_do():
-    net, g = HopfieldNetwork(D, 11, Tanh(beta=2.0)).double(), draw(B, N, D)
+    net, g = HopfieldNetwork(D, n_memories=11, activation=Tanh(beta=2.0)).double(), draw(B, N, D)
     assert relative(net.gradient(g), autograd(net.energy, g)) < 1e-12
 
 
@@ -268,11 +268,11 @@ def test_tokens_have_no_order(activation):
 
 def test_a_batch_is_a_loop_whatever_its_shape():
     block, mask, x = make(), masks()["each"], draw(2, B, N, D)
-    whole = block(x, steps=2, step_size=0.1, mask=mask, record=True)
+    whole = block.descend(x, steps=2, step_size=0.1, mask=mask, record=True)
     assert whole.energy.shape == (2, B) and whole.trajectory.states.shape == (3, 2, B, N, D)
     for i in range(2):
         for j in range(B):
-            one = block(x[i, j], steps=2, step_size=0.1, mask=mask[j], record=True)
+            one = block.descend(x[i, j], steps=2, step_size=0.1, mask=mask[j], record=True)
             assert one.energy.shape == ()
             assert_close(one.state, whole.state[i, j], rtol=1e-12, atol=1e-13)
             assert_close(one.energy, whole.energy[i, j], rtol=1e-12, atol=1e-13)
@@ -331,7 +331,9 @@ def test_maps_are_what_they_are_called():
 @pytest.mark.parametrize("step_size", [0.01, 0.05])
 def test_energy_falls_at_every_step(activation, name, step_size):
     block = make(activation=activation)
-    walk = block(draw(B, N, D), steps=40, step_size=step_size, mask=masks()[name], record=True)
+    walk = block.descend(
+        draw(B, N, D), steps=40, step_size=step_size, mask=masks()[name], record=True
+    )
     energies = walk.trajectory.energies
     assert energies.shape == (41, B)
     assert (energies.diff(dim=0) < 0).all()
@@ -395,19 +397,19 @@ def test_without_gradients_and_in_inference_mode():
 
 def test_float32_is_close_to_float64():
     block, x = make(scale=1.5), draw(B, N, D)
-    want = block(x, steps=12, step_size=0.1, record=True)
-    got = block.float()(x.float(), steps=12, step_size=0.1, record=True)
+    want = block.descend(x, steps=12, step_size=0.1, record=True)
+    got = block.float().descend(x.float(), steps=12, step_size=0.1, record=True)
     assert got.state.dtype == torch.float32
     assert relative(got.state.double(), want.state) < 1e-5
     assert_close(got.energy.double(), want.energy, rtol=1e-5, atol=1e-5)
 
 
 def test_bf16_autocast_keeps_states_and_energies_in_float32():
-    block = EnergyTransformerBlock(32, heads=4, head_dim=8, memories=64)
+    block = EnergyTransformerBlock(32, n_heads=4, head_dim=8, n_memories=64)
     x = draw(B, 40, 32, dtype=torch.float32)
-    want = block(x, steps=6, step_size=0.1, record=True)
+    want = block.descend(x, steps=6, step_size=0.1, record=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = block(x, steps=6, step_size=0.1, record=True)
+        got = block.descend(x, steps=6, step_size=0.1, record=True)
     assert got.state.dtype == got.energy.dtype == torch.float32
     assert relative(got.state, want.state) < 2e-2
     assert relative(got.energy, want.energy) < 5e-3
@@ -421,7 +423,7 @@ def test_bf16_autocast_keeps_states_and_energies_in_float32():
 def test_huge_tokens_and_sharp_attention_stay_finite():
     block, x = make(scale=30.0, beta=50.0), 1e4 * draw(B, N, D)
     block, x = block.float(), x.float()
-    walk = block(x, steps=2, step_size=0.1, record=True)
+    walk = block.descend(x, steps=2, step_size=0.1, record=True)
     assert walk.state.isfinite().all() and walk.trajectory.energies.isfinite().all()
 
 
@@ -473,11 +475,27 @@ def bad_mask():
         (lambda b, x: b(x, steps=1, step_size=0.1, mask=bad_mask()), ValueError, "mask: got shape"),
         (lambda b, x: b.energy(x, torch.ones(N, N)), TypeError, "expected a bool tensor"),
         (lambda b, x: b.energy(x, torch.ones(2, B, N, N).bool()), ValueError, r"\(\*batch, N, N\)"),
-        (lambda b, x: EnergyAttention(0, 1, 1), ValueError, "dim = 0"),
-        (lambda b, x: EnergyAttention(7, 2, 4, beta=-1.0), ValueError, "beta = -1.0"),
-        (lambda b, x: HopfieldNetwork(7, 3, "tanh"), ValueError, "activation = 'tanh'"),
-        (lambda b, x: HopfieldNetwork(7, 3, "power", n=1), ValueError, "n = 1"),
-        (lambda b, x: HopfieldNetwork(7, 3, "softmax", beta=0), ValueError, "beta = 0"),
+        (lambda b, x: EnergyAttention(0, n_heads=1, head_dim=1), ValueError, "dim = 0"),
+        (
+            lambda b, x: EnergyAttention(7, n_heads=2, head_dim=4, beta=-1.0),
+            ValueError,
+            "beta = -1.0",
+        ),
+        (
+            lambda b, x: HopfieldNetwork(7, n_memories=3, activation="tanh"),
+            ValueError,
+            "activation = 'tanh'",
+        ),
+        (
+            lambda b, x: HopfieldNetwork(7, n_memories=3, activation="power", n=1),
+            ValueError,
+            "n = 1",
+        ),
+        (
+            lambda b, x: HopfieldNetwork(7, n_memories=3, activation="softmax", beta=0),
+            ValueError,
+            "beta = 0",
+        ),
         (lambda b, x: EnergyLayerNorm(7, gamma=-1.0), ValueError, "gamma = -1.0"),
         (lambda b, x: EnergyLayerNorm(7, eps=0), ValueError, "eps = 0"),
     ],

@@ -138,7 +138,7 @@ def test_energy_never_rises(group):
             before = first = ham.energy(x)
             size = sum(e.abs() for e in ham.energies(x).values())
             for _ in range(10):
-                x = ham.step(x, 1e-3, clamp)
+                x = ham.step(x, step_size=1e-3, clamp=clamp)
                 after = ham.energy(x)
                 slack = 1e-12 if after.dtype == DOUBLE else 2e-6
                 assert (after <= before + slack * size).all(), f"seed {seed}"
@@ -187,13 +187,13 @@ def test_batch_equals_loop(group):
         ham, x, clamp = random_ham(seed)
         ham, x = ham.double(), {n: v.double() for n, v in x.items()}
         with torch.no_grad():
-            parts, new = ham.energies(x), ham.step(x, 0.05, clamp)
+            parts, new = ham.energies(x), ham.step(x, step_size=0.05, clamp=clamp)
             for b in range(3):
                 own = {n: m if m is True else m[b : b + 1] for n, m in clamp.items()}
                 one = {n: v[b : b + 1] for n, v in x.items()}
                 for key, value in ham.energies(one).items():
                     close(value[0], parts[key][b], 1e-12)
-                for n, v in ham.step(one, 0.05, own).items():
+                for n, v in ham.step(one, step_size=0.05, clamp=own).items():
                     close(v[0], new[n][b], 1e-12)
 
 
@@ -202,10 +202,10 @@ def test_parts_add_up_and_clamps_hold(group):
     for seed in seeds_of(group):
         ham, x, clamp = random_ham(seed)
         with torch.no_grad():
-            parts, new = ham.energies(x), ham.step(x, 0.1, clamp)
+            parts, new = ham.energies(x), ham.step(x, step_size=0.1, clamp=clamp)
             assert list(parts) == [*ham.layers, *(c.key for c in ham.connections)]
             assert torch.equal(sum(parts.values()), ham.energy(x))
-            free = ham.step(x, 0.1)
+            free = ham.step(x, step_size=0.1)
         for n, mask in clamp.items():
             held = torch.ones_like(x[n], dtype=torch.bool) if mask is True else mask
             assert torch.equal(new[n][held], x[n][held])
@@ -222,10 +222,12 @@ def test_half_a_softmax_cannot_be_held():
     bias = torch.tensor([4.0, 1.0], dtype=DOUBLE)
     ham = HAM({"x": NeuronLayer(lag.Softmax(), 2)}, [("x", syn.Bias(2, bias=bias))])
     x = ham.states(dtype=DOUBLE)
-    half = {"x": torch.tensor([True, False])}
-    assert ham.energy(ham.step(x, 1e-3, half)) > ham.energy(x) + 1e-4  # rate 0.25 * (4 - 1) * 1
-    assert ham.energy(ham.step(x, 1e-3)) < ham.energy(x)
-    safe = ham.step(x, 1e-3, half, guard="refuse")
+    half = {"x": torch.tensor([True, False])}  # the rate: 0.25 * (4 - 1) * 1
+    assert (
+        ham.energy(ham.step(x, step_size=1e-3, clamp=half)) > ham.energy(x) + 1e-4
+    )  # rate 0.25 * (4 - 1) * 1
+    assert ham.energy(ham.step(x, step_size=1e-3)) < ham.energy(x)
+    safe = ham.step(x, step_size=1e-3, clamp=half, guard="refuse")
     assert torch.equal(safe["x"], x["x"])
 
 
@@ -254,7 +256,7 @@ def test_tiny_brain_is_the_papers():
     close(parts["v"].detach(), (v * vh).sum(-1) - torch.log(torch.cosh(1.3 * v)).sum(-1) / 1.3)
     close(parts["m"].detach(), (m * mh).sum(-1) - torch.logsumexp(2 * m, -1) / 2)
     close(parts["Dense(m, v)"].detach(), -torch.einsum("bm,mv,bv->b", mh, w, vh))
-    new = ham.step(x, 0.1)
+    new = ham.step(x, step_size=0.1)
     close(new["v"].detach(), v + 0.1 / 1.0 * (mh @ w - v))
     close(new["m"].detach(), m + 0.1 / 0.5 * (vh @ w.T - m))
     close(ham.gradient(x)["v"].detach(), v - mh @ w)
@@ -274,7 +276,7 @@ def test_neurons_alone_decay_exponentially():
     """MM 3.4: without input the state shrinks by (1 - dt / tau) a step."""
     ham = HAM({"x": NeuronLayer(lag.Tanh(), 5, tau=2.0)}, [])
     x = ham.states(std=1.0, generator=rng())
-    close(ham.step(x, 0.5)["x"], 0.75 * x["x"], 1e-6)
+    close(ham.step(x, step_size=0.5)["x"], 0.75 * x["x"], 1e-6)
 
 
 def test_many_batch_dimensions_and_none():
@@ -283,10 +285,10 @@ def test_many_batch_dimensions_and_none():
     one = {n: v[1, 2] for n, v in x.items()}
     assert ham.energy(x).shape == (2, 3) and ham.energy(one).shape == ()
     close(ham.energy(x)[1, 2], ham.energy(one), 1e-12)
-    rest = ham.descend(x, steps=5, dt=0.1, record=True, tol=1e-9)
+    rest = ham.descend(x, steps=5, step_size=0.1, record=True, tol=1e-9)
     assert rest.trajectory.energies.shape == (6, 2, 3)
     assert rest.trajectory.states["v"].shape == (6, 2, 3, 6)
-    alone = ham.descend(one, steps=5, dt=0.1)
+    alone = ham.descend(one, steps=5, step_size=0.1)
     close(rest.state["v"][1, 2], alone.state["v"], 1e-12)
     assert alone.energy.shape == alone.steps_taken.shape == ()
 
@@ -306,10 +308,10 @@ def test_states_follow_dtype_std_and_generator():
 def test_descend_equals_a_loop_of_steps():
     ham = tiny_brain()
     x = ham.states(3, std=1.0, generator=rng(2))
-    rest = ham.descend(x, steps=20, dt=0.1, clamp={"v": torch.arange(6) < 2}, record=True)
+    rest = ham.descend(x, steps=20, step_size=0.1, clamp={"v": torch.arange(6) < 2}, record=True)
     for t in range(20):
         close(rest.trajectory.states["v"][t], x["v"], 1e-12)
-        x = ham.step(x, 0.1, {"v": torch.arange(6) < 2})
+        x = ham.step(x, step_size=0.1, clamp={"v": torch.arange(6) < 2})
     close(rest.state["m"], x["m"], 1e-12)
     close(rest.energy, ham.energy(x), 1e-12)
     assert rest.steps_taken.tolist() == [20] * 3 and not rest.converged.any()
@@ -324,10 +326,10 @@ def test_rows_stop_by_themselves_and_alone_means_the_same():
     x = {n: torch.cat([v, torch.zeros_like(v[:1])]) for n, v in x.items()}
     x["m"][-1] = 0.0
     with torch.no_grad():
-        rest = ham.descend(x, steps=500, dt=0.2, tol=1e-4)
+        rest = ham.descend(x, steps=500, step_size=0.2, tol=1e-4)
         assert rest.converged.all() and len(set(rest.steps_taken.tolist())) > 1
         for b in range(5):
-            one = ham.descend({n: v[b] for n, v in x.items()}, steps=500, dt=0.2, tol=1e-4)
+            one = ham.descend({n: v[b] for n, v in x.items()}, steps=500, step_size=0.2, tol=1e-4)
             assert int(one.steps_taken) == int(rest.steps_taken[b])
             close(one.state["v"], rest.state["v"][b], 1e-12)
         slope = ham.gradient(rest.state)
@@ -337,11 +339,11 @@ def test_rows_stop_by_themselves_and_alone_means_the_same():
 def test_zero_steps_and_arrived_at_the_last_step():
     ham = tiny_brain(beta=0.5)
     x = ham.states(2, std=1.0, generator=rng())
-    rest = ham.descend(x, steps=0)
+    rest = ham.descend(x, steps=0, step_size=0.1)
     assert torch.equal(rest.state["v"], x["v"])
-    need = int(ham.descend(x, steps=500, dt=0.2, tol=1e-3).steps_taken.max())
-    assert ham.descend(x, steps=need, dt=0.2, tol=1e-3).converged.all()
-    assert not ham.descend(x, steps=need - 1, dt=0.2, tol=1e-3).converged.all()
+    need = int(ham.descend(x, steps=500, step_size=0.2, tol=1e-3).steps_taken.max())
+    assert ham.descend(x, steps=need, step_size=0.2, tol=1e-3).converged.all()
+    assert not ham.descend(x, steps=need - 1, step_size=0.2, tol=1e-3).converged.all()
 
 
 def stiff():
@@ -354,11 +356,13 @@ def test_guard_never_lets_the_energy_rise(guard):
     ham = stiff()
     x = ham.states(16, std=1.0, generator=rng(1))
     with torch.no_grad():
-        bare = ham.descend(x, steps=30, dt=0.45, record=True).trajectory.energies.diff(dim=0)
-        safe = ham.descend(x, steps=30, dt=0.45, guard=guard, record=True).trajectory.energies
+        bare = ham.descend(x, steps=30, step_size=0.45, record=True).trajectory.energies.diff(dim=0)
+        safe = ham.descend(
+            x, steps=30, step_size=0.45, guard=guard, record=True
+        ).trajectory.energies
         assert (bare > 1e-6).any()  # without it the energy does rise
         assert (safe.diff(dim=0) <= 1e-10 * safe.abs().max()).all()
-        once = ham.step(x, 0.45, guard=guard)
+        once = ham.step(x, step_size=0.45, guard=guard)
         close(ham.energy(once), safe[1], 1e-12)
 
 
@@ -366,7 +370,7 @@ def test_halving_gets_further_than_refusing():
     ham, x = stiff(), stiff().states(16, std=1.0, generator=rng(1))
     with torch.no_grad():
         refuse, halve = (
-            ham.descend(x, steps=30, dt=0.45, guard=g).energy for g in ("refuse", "halve")
+            ham.descend(x, steps=30, step_size=0.45, guard=g).energy for g in ("refuse", "halve")
         )
     assert halve.mean() < refuse.mean()
 
@@ -375,8 +379,8 @@ def test_guard_changes_nothing_where_steps_are_small():
     ham = tiny_brain()
     x = ham.states(3, std=1.0, generator=rng(1))
     for guard in ("refuse", "halve"):
-        for n, v in ham.step(x, 0.01, guard=guard).items():
-            close(v, ham.step(x, 0.01)[n], 1e-13)
+        for n, v in ham.step(x, step_size=0.01, guard=guard).items():
+            close(v, ham.step(x, step_size=0.01)[n], 1e-13)
 
 
 def test_unbounded_energy_is_reported():
@@ -385,11 +389,11 @@ def test_unbounded_energy_is_reported():
         {"x": NeuronLayer(lag.Identity(), 3)}, [(("x", "x"), syn.Dense(3, 3, weight=torch.eye(3)))]
     )
     x = ham.states(2, std=1.0, generator=rng())
-    fall = ham.descend(x, steps=50, dt=0.1, record=True)
+    fall = ham.descend(x, steps=50, step_size=0.1, record=True)
     assert (fall.trajectory.energies.diff(dim=0) < 0).all()  # it falls, and will never stop
     assert (fall.energy < -1e3).all()
     with pytest.raises(FloatingPointError, match=r"energy of x, Dense\(x, x\) is not finite after"):
-        ham.descend(x, steps=3000, dt=0.1)
+        ham.descend(x, steps=3000, step_size=0.1)
 
 
 # Gradients through the descent
@@ -405,7 +409,7 @@ def test_unrolled_gradient_by_finite_difference():
     w = ham.synapses[0].weight
 
     def loss():
-        return end_loss(ham.descend(x, steps=15, dt=0.2, clamp={"v": torch.arange(6) < 2}))
+        return end_loss(ham.descend(x, steps=15, step_size=0.2, clamp={"v": torch.arange(6) < 2}))
 
     (slope,) = torch.autograd.grad(loss(), w)
     with torch.no_grad():
@@ -426,7 +430,7 @@ def test_implicit_gradient_equals_unrolled(clamped):
     clamp = {"nothing": {}, "layer": {"v": True}, "mask": {"v": torch.arange(6) < 3}}[clamped]
     leaf = x["v"].requires_grad_()
     inputs = [ham.synapses[0].weight, leaf]
-    settings = {"steps": 800, "dt": 0.3, "clamp": clamp}
+    settings = {"steps": 800, "step_size": 0.3, "clamp": clamp}
     unrolled = torch.autograd.grad(end_loss(ham.descend(x, **settings)), inputs)
     rest = ham.fixed_point(x, tol=1e-12, **settings)
     assert rest.converged.all()
@@ -455,9 +459,13 @@ def test_implicit_memory_does_not_grow_with_steps():
     ham = tiny_brain()
     x = ham.states(64, std=1.0, generator=rng(4))
     keep = []
-    unrolled = [saved_bytes(lambda n=n: keep.append(ham.descend(x, steps=n))) for n in (10, 100)]
+    unrolled = [
+        saved_bytes(lambda n=n: keep.append(ham.descend(x, steps=n, step_size=0.1)))
+        for n in (10, 100)
+    ]
     implicit = [
-        saved_bytes(lambda n=n: keep.append(ham.fixed_point(x, steps=n, tol=0))) for n in (10, 100)
+        saved_bytes(lambda n=n: keep.append(ham.fixed_point(x, steps=n, step_size=0.1, tol=0)))
+        for n in (10, 100)
     ]
     per_step = (unrolled[1] - unrolled[0]) / 90
     assert per_step >= 64 * (6 + 4) * 8  # at least one copy of every state
@@ -470,16 +478,18 @@ def test_implicit_memory_does_not_grow_with_steps():
 def test_no_grad_inference_vmap_compile():
     ham = tiny_brain()
     x = ham.states(3, std=1.0, generator=rng(1))
-    plain = ham.step(x, 0.1)
+    plain = ham.step(x, step_size=0.1)
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            new = ham.step({n: v.clone() for n, v in x.items()}, 0.1)
+            new = ham.step({n: v.clone() for n, v in x.items()}, step_size=0.1)
             close(new["v"], plain["v"].detach(), 1e-13)
-            assert ham.descend(x, steps=3, dt=0.1, tol=1e-9, guard="halve").energy.shape == (3,)
-    close(vmap(lambda s: ham.step(s, 0.1))(x)["m"], plain["m"], 1e-13)
+            assert ham.descend(x, steps=3, step_size=0.1, tol=1e-9, guard="halve").energy.shape == (
+                3,
+            )
+    close(vmap(lambda s: ham.step(s, step_size=0.1))(x)["m"], plain["m"], 1e-13)
     close(vmap(ham.energy)(x), ham.energy(x), 1e-13)
     torch._dynamo.reset()
-    fast = torch.compile(lambda s: ham.step(s, 0.1), backend="aot_eager", fullgraph=True)
+    fast = torch.compile(lambda s: ham.step(s, step_size=0.1), backend="aot_eager", fullgraph=True)
     close(fast(x)["v"], plain["v"], 1e-13)
 
 
@@ -520,7 +530,7 @@ def test_to_reaches_everything():
     assert ham.energy(ham.states(2)).dtype == DOUBLE
     low = tiny_brain(dtype=torch.float32).to(torch.bfloat16)
     x = low.states(2, std=1.0, generator=rng())
-    assert low.step(x, 0.1)["v"].dtype == torch.bfloat16
+    assert low.step(x, step_size=0.1)["v"].dtype == torch.bfloat16
     assert low.energy(x).dtype == torch.float32
 
 
@@ -529,9 +539,9 @@ def test_inputs_are_never_modified():
     x = ham.states(3, std=1.0, generator=rng(1))
     copy = {n: v.clone() for n, v in x.items()}
     with torch.no_grad():
-        ham.step(x, 0.1, guard="halve")
-        ham.descend(x, steps=5, tol=1e-3)
-        ham.fixed_point(x, steps=5)
+        ham.step(x, step_size=0.1, guard="halve")
+        ham.descend(x, steps=5, step_size=0.1, tol=1e-3)
+        ham.fixed_point(x, steps=5, step_size=0.1)
     assert all(torch.equal(x[n], copy[n]) for n in x)
 
 
@@ -578,7 +588,7 @@ def test_exercise_limit_is_the_sign_rule(n):
     sigma, field = (t[field.abs().amin(1) > 1e-6] for t in (sigma, field))
     assert len(sigma) > 20
     ham = exercise(1e9, xi, n)
-    new = ham.activations(ham.step({"x": sigma}, 1.0))["x"]
+    new = ham.activations(ham.step({"x": sigma}, step_size=1.0))["x"]
     assert torch.equal(new, field.sign())
     neuron = ham.energies({"x": field})["x"]
     assert neuron.abs().max() < 1e-6  # the layer's own energy vanishes: at most D log 2 / beta
@@ -598,7 +608,7 @@ def test_exercise_keeps_the_self_term():
     with_self = xi.T @ (xi @ sigma)
     without = with_self - (xi**2).sum(0) * sigma
     ham = exercise(1e9, xi, 2)
-    got = ham.activations(ham.step({"x": sigma}, 1.0))["x"]
+    got = ham.activations(ham.step({"x": sigma}, step_size=1.0))["x"]
     assert torch.equal(got, with_self.sign())
     assert (with_self.sign() != without.sign()).any()
 
@@ -636,15 +646,32 @@ GOOD = {"x": (2, 3), "y": (2, 4)}
             lambda: two().energy({n: x.double() for n, x in zeros(**GOOD).items()}),
             "states['x']: got torch.float64 on cpu, expected torch.float32 on cpu",
         ),
-        (lambda: two().step(zeros(**GOOD), 0.1, "z"), "clamp: no layer named 'z', expected one"),
         (
-            lambda: two().step(zeros(**GOOD), 0.1, {"x": torch.ones(4, dtype=torch.bool)}),
+            lambda: two().step(zeros(**GOOD), step_size=0.1, clamp="z"),
+            "clamp: no layer named 'z', expected one",
+        ),
+        (
+            lambda: two().step(
+                zeros(**GOOD), step_size=0.1, clamp={"x": torch.ones(4, dtype=torch.bool)}
+            ),
             "clamp['x']: got shape (4,), expected one that broadcasts to the state's (2, 3)",
         ),
-        (lambda: two().step(zeros(**GOOD), -0.1), "dt = -0.1: expected a finite number > 0"),
-        (lambda: two().step(zeros(**GOOD), 0.1, guard="stop"), "guard = 'stop': expected one of"),
-        (lambda: two().descend(zeros(**GOOD), steps=-1), "steps = -1: expected a whole number"),
-        (lambda: two().descend(zeros(**GOOD), steps=1, tol=-1), "tol = -1.0: expected"),
+        (
+            lambda: two().step(zeros(**GOOD), step_size=-0.1),
+            "step_size = -0.1: expected a finite number > 0",
+        ),
+        (
+            lambda: two().step(zeros(**GOOD), step_size=0.1, guard="stop"),
+            "guard = 'stop': expected one of",
+        ),
+        (
+            lambda: two().descend(zeros(**GOOD), steps=-1, step_size=0.1),
+            "steps = -1: expected a whole number",
+        ),
+        (
+            lambda: two().descend(zeros(**GOOD), steps=1, step_size=0.1, tol=-1),
+            "tol = -1.0: expected",
+        ),
         (
             lambda: two(synapse=lambda x, y: x.sum() * y.sum()).energy(zeros(**GOOD)),
             "synapse(x, y): returned a float32 tensor of shape (), expected one energy for each",
@@ -664,7 +691,10 @@ def test_bad_values(call, message):
         (lambda: HAM({"x": lag.Tanh()}, []), "layers['x']: got Tanh(beta=1), expected a Neuron"),
         (lambda: NeuronLayer(torch.tanh, 3), "expected a Lagrangian such as Tanh()"),
         (lambda: two(synapse="Dense"), "connections[0]: got (('x', 'y'), 'Dense'), expected a"),
-        (lambda: two().step(zeros(**GOOD), 0.1, {"x": 1.0}), "clamp['x']: got a float 1.0, exp"),
+        (
+            lambda: two().step(zeros(**GOOD), step_size=0.1, clamp={"x": 1.0}),
+            "clamp['x']: got a float 1.0, exp",
+        ),
         (lambda: two().energy({"x": 1, "y": 2}), "states['x']: got a int 1, expected a floating"),
     ],
 )

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amtutor import _weights, data
+from amtutor import _weights, data, fast
 from amtutor.network import inpainting
+from amtutor.network.energy_transformer import EnergyTransformerBlock
 from amtutor.network.masked_images import (
     MaskedImageModel,
     PlainTransformer,
@@ -35,14 +36,14 @@ def rng(seed=0):
 @pytest.fixture
 def small():
     size = {"image_size": 12, "patch_size": 3, "generator": rng()}
-    model = MaskedImageModel(dim=10, heads=2, head_dim=5, memories=7, steps=3, **size)
+    model = MaskedImageModel(dim=10, n_heads=2, head_dim=5, n_memories=7, descent_steps=3, **size)
     return model.double().requires_grad_(False)
 
 
 @pytest.fixture
 def plain():
     torch.manual_seed(0)
-    model = PlainTransformer(dim=10, heads=2, hidden=12, depth=2, image_size=12, patch_size=3)
+    model = PlainTransformer(dim=10, n_heads=2, hidden=12, depth=2, image_size=12, patch_size=3)
     return model.double().requires_grad_(False)
 
 
@@ -127,22 +128,27 @@ def test_tokens_know_no_order(small):
 
 def test_walk_is_the_move_and_the_energy_falls(small):
     images, hidden = pictures(), hide_patches(4, 16, 0.5, generator=rng(2))
-    walk = small.walk(images, hidden, steps=3)
-    assert walk.tokens.shape == (4, 4, 16, 10) and walk.energies.shape == (4, 4)
-    assert torch.equal(walk.tokens[-1], small.move(small.embed(images, hidden)))
-    assert torch.equal(walk.images[-1], small.complete(images, hidden))
+    down = small.walk(images, hidden, steps=3)
+    walk, frames = down.trajectory, small.frames(images, hidden, down.trajectory.states)
+    assert walk.states.shape == (4, 4, 16, 10) and walk.energies.shape == (4, 4)
+    assert torch.equal(walk.states[-1], down.state)
+    assert torch.equal(down.state, small.move(small.embed(images, hidden)))
+    assert torch.equal(frames[-1], small.complete(images, hidden))
     assert (walk.energies.diff(dim=0) < 0).all()
-    normalised = small.normalised(walk.tokens[1])
+    normalised = small.normalised(walk.states[1])
     assert torch.allclose(small.block.energy(normalised), walk.energies[1])
 
 
 def test_several_blocks_walk_one_after_the_other():
     size = {"image_size": 12, "patch_size": 3, "generator": rng()}
-    model = MaskedImageModel(dim=10, heads=2, head_dim=5, memories=7, steps=2, depth=3, **size)
+    model = MaskedImageModel(
+        dim=10, n_heads=2, head_dim=5, n_memories=7, descent_steps=2, depth=3, **size
+    )
     images, hidden = pictures().float(), hide_patches(4, 16, 0.5, generator=rng(2))
-    walk = model.walk(images, hidden)
-    assert len(walk.tokens) == len(walk.energies) == len(walk.images) == 7
-    assert torch.allclose(walk.tokens[-1], model.move(model.embed(images, hidden)))
+    down = model.walk(images, hidden)
+    assert len(down.trajectory.states) == len(down.trajectory.energies) == 7
+    assert (down.steps_taken == 6).all()
+    assert torch.allclose(down.state, model.move(model.embed(images, hidden)))
     assert not torch.equal(model.blocks[0].hopfield.memories, model.blocks[1].hopfield.memories)
 
 
@@ -150,8 +156,7 @@ def test_the_fast_twin_is_the_same_model(small):
     small = small.float().requires_grad_(True)
     images, hidden = pictures().float(), hide_patches(4, 16, 0.5, generator=rng(2))
     gradients = []
-    for fast in (False, True):
-        small.fast = fast
+    for small.walk_by in (EnergyTransformerBlock.__call__, fast.walk):
         loss = small(images, hidden).square().mean()
         gradients.append(torch.autograd.grad(loss, [*small.parameters()]))
     for slow, quick in zip(*gradients, strict=True):
@@ -161,7 +166,7 @@ def test_the_fast_twin_is_the_same_model(small):
 def test_at_first_keys_are_nearly_queries_and_the_decoder_undoes_the_encoder(small):
     attention = small.block.attention
     assert (attention.W_query - attention.W_key).abs().max() < 0.2
-    wide = MaskedImageModel(dim=64, heads=2, head_dim=5, memories=7, generator=rng())
+    wide = MaskedImageModel(dim=64, n_heads=2, head_dim=5, n_memories=7, generator=rng())
     product = wide.decoder.weight @ wide.encoder.weight
     assert (product - torch.eye(48)).abs().max() < 1e-5
 
@@ -177,10 +182,10 @@ def test_at_first_keys_are_nearly_queries_and_the_decoder_undoes_the_encoder(sma
         (lambda m: to_pictures(torch.zeros(5, 27), 3), "with N a square"),
         (lambda m: hide_patches(2, 16, 1.5), "fraction = 1.5"),
         (
-            lambda m: MaskedImageModel(dim=8, heads=1, head_dim=4, memories=2, patch_size=5),
+            lambda m: MaskedImageModel(dim=8, n_heads=1, head_dim=4, n_memories=2, patch_size=5),
             "a divi",
         ),
-        (lambda m: PlainTransformer(dim=9, heads=2, hidden=4), "heads = 2: expected a divisor"),
+        (lambda m: PlainTransformer(dim=9, n_heads=2, hidden=4), "n_heads = 2: expected a divisor"),
         (lambda m: load("nothing"), "name = 'nothing': expected one of"),
         (lambda m: build({"core": "what"}), "core = 'what'"),
     ],
@@ -221,7 +226,7 @@ def test_shipped_model_completes_photographs_it_has_not_seen():
     def error(filled):
         return (filled - images).square().sum() / hidden.sum()
 
-    walk = model.walk(images, hidden)
+    walk = model.walk(images, hidden).trajectory
     assert (walk.energies.diff(dim=0) < 0).all()
     assert error(model.complete(images, hidden)) < 0.6 * error(inpainting.mean_fill(images, hidden))
 

@@ -18,7 +18,7 @@ from amtutor.network import lagrangians as lag
 from amtutor.network import synapses as syn
 from amtutor.network import towers as hierarchical
 from amtutor.network.ham import HAM, NeuronLayer
-from amtutor.network.towers import ask, floors, load, one_way, pixels, settle, tower
+from amtutor.network.towers import ask, load, one_way, pixels, tower
 
 DOUBLE = torch.float64
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,13 +54,13 @@ def pictures(n, seed=3, side=8):
 
 
 def test_every_second_floor_has_its_turn():
-    assert floors(tower()) == [["image", "pooled", "label"], ["features", "hidden"]]
+    assert tower().floors() == [["image", "pooled", "label"], ["features", "hidden"]]
 
 
 def test_three_layers_on_one_synapse_take_turns_one_by_one():
     layers = {n: NeuronLayer(lag.Tanh(), 2) for n in "abcd"}
     ham = HAM(layers, [(("a", "b", "c"), syn.Dense(2, 2, 2)), (("c", "d"), syn.Dense(2, 2))])
-    assert floors(ham) == [["a", "d"], ["b"], ["c"]]
+    assert ham.floors() == [["a", "d"], ["b"], ["c"]]
 
 
 def random_memory(seed, n_layers, arity):
@@ -97,7 +97,7 @@ def test_energy_never_rises_however_far_towards_the_jump(seed, n_layers, arity, 
     x = ham.states(4, std=2.0, generator=rng(seed + 1), dtype=DOUBLE)
     dt = share * min(layer.tau for layer in ham.layers.values())
     clamp = [f"l{i}" for i in range(min(held, n_layers - 1))]
-    film = settle(ham, x, sweeps=6, dt=dt, clamp=clamp, record=True).trajectory
+    film = ham.settle(x, steps=6, step_size=dt, clamp=clamp, record=True).trajectory
     assert float(film.energies.diff(dim=0).max()) <= 1e-9 * float(film.energies.abs().max())
     for name in clamp:
         assert torch.equal(film.states[name], x[name].expand_as(film.states[name]))
@@ -110,7 +110,7 @@ def test_energy_of_a_tower_never_rises_from_random_states_with_half_a_picture_he
     x = ham.states(6, std=2.0, generator=rng(seed), dtype=DOUBLE)
     seen = torch.zeros(1, 8, 8, dtype=torch.bool)
     seen[:, :4] = True
-    film = settle(ham, x, sweeps=15, clamp={"image": seen}, record=True).trajectory
+    film = ham.settle(x, steps=15, clamp={"image": seen}, record=True).trajectory
     assert len(film.energies) == 31
     fall = film.energies.diff(dim=0)
     assert float(fall.max()) <= 1e-9 and float(fall[0].max()) < -1e-3
@@ -124,11 +124,11 @@ def test_everybody_at_once_can_rise_where_turns_cannot():
     one = {n: NeuronLayer(lag.Tanh(beta=4.0), 1) for n in "ab"}
     ham = HAM(one, [(("a", "b"), syn.Dense(1, 1, weight=torch.ones(1, 1)))])
     x = {"a": torch.tensor([1.0]), "b": torch.tensor([-1.0])}
-    swapped = ham.step(x, 1.0)
+    swapped = ham.step(x, step_size=1.0)
     assert swapped["a"] < -0.9 and swapped["b"] > 0.9
-    together = ham.step({"a": torch.tensor([1.0]), "b": torch.tensor([-0.2])}, 1.0)
+    together = ham.step({"a": torch.tensor([1.0]), "b": torch.tensor([-0.2])}, step_size=1.0)
     assert ham.energy(together) > ham.energy({"a": torch.tensor([1.0]), "b": torch.tensor([-0.2])})
-    end = settle(ham, x, sweeps=3).state
+    end = ham.settle(x, steps=3).state
     assert end["a"].sign() == end["b"].sign()
 
 
@@ -158,10 +158,10 @@ def test_slope_along_the_way_to_the_jump():
 def test_where_jumps_end_nothing_moves():
     ham = small(2, size=1.0)
     states, clamp = ask(ham, pictures(5))
-    end = settle(ham, states, sweeps=300, clamp=clamp).state
+    end = ham.settle(states, steps=300, clamp=clamp).state
     left = {n: g for n, g in ham.gradient(end).items() if n != "image"}
     assert max(float(g.abs().max()) for g in left.values()) < 1e-9
-    on = ham.descend(end, steps=50, dt=0.2, clamp=clamp).state
+    on = ham.descend(end, steps=50, step_size=0.2, clamp=clamp).state
     assert all(torch.allclose(on[n], end[n], atol=1e-8) for n in end)
 
 
@@ -171,10 +171,10 @@ def test_batch_equals_loop():
     seen = torch.rand(4, 1, 8, 8, generator=rng(2)) < 0.5
     names = torch.tensor([0, -1, 3, -1])
     states, clamp = ask(ham, x, names, seen=seen)
-    whole = settle(ham, states, sweeps=4, clamp=clamp)
+    whole = ham.settle(states, steps=4, clamp=clamp)
     for i in range(4):
         states, clamp = ask(ham, x[i : i + 1], names[i : i + 1], seen=seen[i : i + 1])
-        single = settle(ham, states, sweeps=4, clamp=clamp)
+        single = ham.settle(states, steps=4, clamp=clamp)
         assert torch.allclose(single.energy, whole.energy[i : i + 1], atol=1e-10)
         for n, value in single.state.items():
             assert torch.allclose(value, whole.state[n][i : i + 1], atol=1e-10)
@@ -186,8 +186,8 @@ def test_gradient_through_the_sweeps_equals_the_implicit_one_at_rest():
     target = torch.tensor([0, 1, 2])
     gradients = []
     for run in (
-        lambda: settle(ham, states, sweeps=80, clamp=clamp),
-        lambda: ham.fixed_point(states, steps=400, dt=0.5, clamp=clamp, tol=1e-12),
+        lambda: ham.settle(states, steps=80, clamp=clamp),
+        lambda: ham.fixed_point(states, steps=400, step_size=0.5, clamp=clamp, tol=1e-12),
     ):
         loss = F.cross_entropy(run().state["label"], target)
         gradients.append(
@@ -257,9 +257,12 @@ def test_unknown_pixels_and_names_say_nothing_and_are_free():
         (lambda h: ask(h, labels=torch.tensor([1.0])), "labels: got a float32 tensor"),
         (lambda h: ask(h, torch.zeros(2, 8, 8), torch.tensor([1])), r"expected an int64 .*\(2,\)"),
         (lambda h: ask(h, torch.zeros(2, 8, 8), seen=torch.ones(3, 8, 8) > 0), "seen: got shape"),
-        (lambda h: settle(h, h.states(1), sweeps=-1), "sweeps = -1: expected a whole number >= 0"),
-        (lambda h: settle(h, h.states(1), sweeps=1, dt=1.5), "dt = 1.5: expected at most the sm"),
-        (lambda h: settle(h, h.states(1), sweeps=1, clamp="cellar"), "no layer named 'cellar'"),
+        (lambda h: h.settle(h.states(1), steps=-1), "steps = -1: expected a whole number >= 0"),
+        (
+            lambda h: h.settle(h.states(1), steps=1, step_size=1.5),
+            "step_size = 1.5: expected at most the sm",
+        ),
+        (lambda h: h.settle(h.states(1), steps=1, clamp="cellar"), "no layer named 'cellar'"),
         (lambda h: load("attic"), "name = 'attic': expected one of 'tower', 'one_way', 'small'"),
     ],
 )
@@ -279,7 +282,7 @@ def test_bad_types_get_one_clear_line():
 def test_a_layer_that_talks_to_itself_cannot_jump():
     ham = HAM({"x": NeuronLayer(lag.Tanh(), 2)}, [(("x", "x"), syn.Dense(2, 2))])
     with pytest.raises(ValueError, match="connects 'x' to itself, expected no such loop"):
-        floors(ham)
+        ham.floors()
 
 
 # -- C6: it learns -------------------------------------------------------------------------------
@@ -296,13 +299,13 @@ def test_c6_a_small_tower_learns_digits_by_backpropagation_through_its_descent()
     for step in range(150):
         rows = torch.arange(50 * step, 50 * step + 50) % 1400
         states, clamp = ask(ham, x[rows])
-        loss = F.cross_entropy(settle(ham, states, sweeps=3, clamp=clamp).state["label"], y[rows])
+        loss = F.cross_entropy(ham.settle(states, steps=3, clamp=clamp).state["label"], y[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
         states, clamp = ask(ham, x[1400:])
-        run = settle(ham, states, sweeps=3, clamp=clamp, record=True)
+        run = ham.settle(states, steps=3, clamp=clamp, record=True)
     assert float((run.state["label"].argmax(-1) == y[1400:]).float().mean()) > 0.9
     assert float(run.trajectory.energies.diff(dim=0).max()) < 1e-4
 
@@ -347,13 +350,13 @@ def test_c6_digits_are_named_by_clamped_descent_and_the_energy_never_rises(held_
     x, y = held_out[0][:400], held_out[1][:400]
     ham = load()
     states, clamp = ask(ham, x)
-    run = settle(ham, states, sweeps=10, clamp=clamp, record=True)
+    run = ham.settle(states, steps=10, clamp=clamp, record=True)
     named = run.state["label"].argmax(-1)
     assert float((named == y).float().mean()) >= 0.95
     scale = float(run.trajectory.energies.abs().max())
     assert float(run.trajectory.energies.diff(dim=0).max()) <= 1e-6 * scale
     walked = ham.descend(
-        {n: v[:100] for n, v in states.items()}, steps=60, dt=0.2, clamp=clamp, record=True
+        {n: v[:100] for n, v in states.items()}, steps=60, step_size=0.2, clamp=clamp, record=True
     )  # another way down, and for some digits another valley
     assert float((walked.state["label"].argmax(-1) == y[:100]).float().mean()) >= 0.75
     assert float(walked.trajectory.energies.diff(dim=0).max()) <= 1e-6 * scale
@@ -368,7 +371,7 @@ def test_c6_the_name_above_changes_the_pixels_below(held_out):
     rows = x.repeat_interleave(10, 0)
     told = torch.arange(10).repeat(20)
     states, clamp = ask(ham, rows, told, seen=seen)
-    end = settle(ham, states, sweeps=10, clamp=clamp).state
+    end = ham.settle(states, steps=10, clamp=clamp).state
     lower = pixels(ham, end)[..., 14:, :].reshape(20, 10, -1)
     assert torch.allclose(pixels(ham, end)[..., :14, :], rows[..., :14, :], atol=1e-4)
     assert float((lower[:, 0] - lower[:, 1]).abs().mean()) > 0.05

@@ -39,7 +39,7 @@ def test_energies_and_steps_are_the_librarys(module, seed):
         assert found["total"] == pytest.approx(float(ham.energy(states)), abs=1e-9)
         assert found["visible"] == pytest.approx(float(ham.energies(states)["visible"]), abs=1e-9)
         assert found["memory"] == pytest.approx(float(ham.energies(states)["memory"]), abs=1e-9)
-        after = ham.step(states, 0.05)
+        after = ham.step(states, step_size=0.05)
     stepped = module.evaluate("([v, m, s]) => T.step(v, m, s)", given)
     assert stepped["v"] == pytest.approx(after["visible"].tolist(), abs=1e-12)
     assert stepped["m"] == pytest.approx(after["memory"].tolist(), abs=1e-12)

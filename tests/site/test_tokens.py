@@ -21,9 +21,9 @@ def plane() -> torch.Tensor:
 def twin(settings: dict, memories: list) -> EnergyTransformerBlock:
     block = EnergyTransformerBlock(
         3,
-        heads=1,
+        n_heads=1,
         head_dim=2,
-        memories=3,
+        n_memories=3,
         beta=settings["beta"],
         exclude_self=settings["self"] == "no",
         bias=False,

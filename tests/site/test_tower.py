@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import explorable_tower
 from amtutor.data import split_digits
-from amtutor.network.towers import ask, load, pixels, settle, tower
+from amtutor.network.towers import ask, load, pixels, tower
 
 EXPLORABLE = "tower"
 DOUBLE = torch.float64
@@ -64,7 +64,7 @@ def test_states_and_energies_are_the_librarys(module, ham, ten, case):
         case,
     )
     states, clamp = question(ham, ten, case)
-    run = settle(ham, states, sweeps=12, clamp=clamp, record=True)
+    run = ham.settle(states, steps=12, clamp=clamp, record=True)
     energies = torch.tensor([e["total"] for e in js["trace"]], dtype=DOUBLE)
     assert torch.allclose(energies, run.trajectory.energies[:, 0], atol=1e-8)
     for floor, x in run.state.items():
@@ -84,7 +84,7 @@ def test_all_at_once_is_the_librarys_giant_step(module, ham, ten, case):
     code = "(s) => { const r = T.run(T.settingsFrom({...s, way: 'once'})); return r.trace; }"
     trace = module.evaluate(code, case)
     states, clamp = question(ham, ten, case)
-    film = ham.descend(states, steps=12, dt=1.0, clamp=clamp, record=True).trajectory
+    film = ham.descend(states, steps=12, step_size=1.0, clamp=clamp, record=True).trajectory
     jumps = torch.tensor([e["total"] for e in trace[::2]], dtype=DOUBLE)
     assert torch.allclose(jumps, film.energies[:, 0], atol=1e-7)
 

@@ -31,15 +31,17 @@ Term = tuple[set[str], Callable[[States], list[tuple[str, Tensor]]]]
 
 
 @torch.no_grad()
-def descend(ham: HAM, states: States, *, steps: int, dt: float = 0.1, clamp: Clamp = ()) -> Descent:
+def descend(
+    ham: HAM, states: States, *, steps: int, step_size: float, clamp: Clamp = ()
+) -> Descent:
     """Take ``steps`` steps of `HAM.descend`; agrees with it to rounding.
 
     Arguments and result as there; nothing stops early, so ``converged`` is all False.
     """
     batch = ham._batch(states)
     _check.count("steps", steps, least=0)
-    _check.positive("dt", dt)
-    held = ham._held(clamp, states)
+    _check.positive("step_size", step_size)
+    held = ham.held(clamp, states)
     x = {n: v.clone() for n, v in _flat(ham.layers, len(batch), states).items()}
     start = {n: x[n].clone() for n, mask in held.items() if mask is not True}
     masks = _flat(ham.layers, len(batch), {n: held[n] for n in start})
@@ -55,7 +57,7 @@ def descend(ham: HAM, states: States, *, steps: int, dt: float = 0.1, clamp: Cla
             total = signal.get(n)
             if n in fixed:
                 total = fixed[n] if total is None else total + fixed[n]
-            share = dt / ham.layers[n].tau
+            share = step_size / ham.layers[n].tau
             if total is None:
                 x[n].mul_(1 - share)
             else:
@@ -67,7 +69,7 @@ def descend(ham: HAM, states: States, *, steps: int, dt: float = 0.1, clamp: Cla
     energy = ham.energy(end)
     if not energy.isfinite().all():
         raise FloatingPointError(
-            f"energy is not finite after {steps} steps: is dt too large, or the energy not "
+            f"energy is not finite after {steps} steps: is step_size too large, or the energy not "
             "bounded below?"
         )
     taken = torch.full(batch, steps, dtype=torch.int64, device=energy.device)

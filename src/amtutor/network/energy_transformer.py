@@ -24,6 +24,7 @@ and receives nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -88,10 +89,10 @@ class EnergyAttention(Synapse):
     look for in it, which a standard transformer does not have.
 
     Args:
-        dim: D. heads, head_dim: H and Y. beta: > 0, :math:`1/\sqrt{Y}` unless given.
+        dim: D. n_heads, head_dim: H and Y. beta: > 0, :math:`1/\sqrt{Y}` unless given.
         exclude_self: leave out B = C (as in MM; without it a token may attend to itself).
 
-    >>> attention = EnergyAttention(6, heads=2, head_dim=3)
+    >>> attention = EnergyAttention(6, n_heads=2, head_dim=3)
     >>> attention.energy(torch.randn(5, 4, 6)).shape, attention.gradient(torch.randn(4, 6)).shape
     (torch.Size([5]), torch.Size([4, 6]))
     """
@@ -99,15 +100,15 @@ class EnergyAttention(Synapse):
     def __init__(
         self,
         dim: int,
-        heads: int,
-        head_dim: int,
         *,
+        n_heads: int,
+        head_dim: int,
         beta: float | None = None,
         exclude_self: bool = True,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        dim, heads = _check.count("dim", dim), _check.count("heads", heads)
+        dim, heads = _check.count("dim", dim), _check.count("n_heads", n_heads)
         head_dim = _check.count("head_dim", head_dim)
         self.beta = head_dim**-0.5 if beta is None else float(_check.positive("beta", beta))
         self.exclude_self = bool(exclude_self)
@@ -184,7 +185,7 @@ class EnergyAttention(Synapse):
     def extra_repr(self) -> str:
         """Name the sizes."""
         heads, depth, dim = self.W_query.shape
-        numbers = f"{dim}, heads={heads}, head_dim={depth}, beta={self.beta:.4g}"
+        numbers = f"{dim}, n_heads={heads}, head_dim={depth}, beta={self.beta:.4g}"
         return f"{numbers}, exclude_self={self.exclude_self}"
 
 
@@ -207,9 +208,9 @@ class HopfieldNetwork(Synapse):
     an MLP whose second weight is the transpose of the first.
 
     Args:
-        dim: D. memories: K. activation: as above. n: >= 2, for "power". beta: > 0, for "softmax".
+        dim: D. n_memories: K. activation: as above. n: >= 2, for "power". beta: > 0, for "softmax".
 
-    >>> hopfield = HopfieldNetwork(2, 2)
+    >>> hopfield = HopfieldNetwork(2, n_memories=2)
     >>> _ = hopfield.memories.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
     >>> hopfield.energy(torch.tensor([[3.0, 1.0]])).item()          # -(3^2 + 2^2) / 2
     -6.5
@@ -218,16 +219,16 @@ class HopfieldNetwork(Synapse):
     def __init__(
         self,
         dim: int,
-        memories: int,
-        activation: str | Lagrangian = "relu",
         *,
+        n_memories: int,
+        activation: str | Lagrangian = "relu",
         n: float = 3,
         beta: float = 1.0,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        dim, memories = _check.count("dim", dim), _check.count("memories", memories)
-        self.memories = nn.Parameter(torch.randn(memories, dim, generator=generator) * dim**-0.5)
+        size = _check.count("n_memories", n_memories), _check.count("dim", dim)
+        self.memories = nn.Parameter(torch.randn(size, generator=generator) * dim**-0.5)
         if isinstance(activation, Lagrangian):
             self.lagrangian = activation
         else:
@@ -269,7 +270,7 @@ class HopfieldNetwork(Synapse):
     def extra_repr(self) -> str:
         """Name the sizes."""
         memories, dim = self.memories.shape
-        return f"{dim}, {memories}"
+        return f"{dim}, n_memories={memories}"
 
 
 class EnergyTransformerBlock(nn.Module):
@@ -282,16 +283,16 @@ class EnergyTransformerBlock(nn.Module):
     through all of them when grad mode is on.
 
     Args:
-        dim: D. heads, head_dim, beta, exclude_self: see `EnergyAttention`.
-        memories: K; activation, n, memory_beta: see `HopfieldNetwork`.
+        dim: D. n_heads, head_dim, beta, exclude_self: see `EnergyAttention`.
+        n_memories: K; activation, n, memory_beta: see `HopfieldNetwork`.
         bias, eps: see `EnergyLayerNorm`. generator: source of the weights.
 
     Attributes: ``norm``, ``attention``, ``hopfield``.
 
     >>> g = torch.Generator().manual_seed(0)
-    >>> block = EnergyTransformerBlock(8, heads=2, head_dim=4, memories=16, generator=g)
+    >>> block = EnergyTransformerBlock(8, n_heads=2, head_dim=4, n_memories=16, generator=g)
     >>> x = torch.randn(3, 5, 8, generator=g)
-    >>> walk = block(x, steps=10, step_size=0.1, record=True)
+    >>> walk = block.descend(x, steps=10, step_size=0.1, record=True)
     >>> walk.trajectory.energies.shape, bool((walk.trajectory.energies.diff(dim=0) < 0).all())
     (torch.Size([11, 3]), True)
     """
@@ -300,9 +301,9 @@ class EnergyTransformerBlock(nn.Module):
         self,
         dim: int,
         *,
-        heads: int,
+        n_heads: int,
         head_dim: int,
-        memories: int,
+        n_memories: int,
         beta: float | None = None,
         exclude_self: bool = True,
         activation: str | Lagrangian = "relu",
@@ -315,10 +316,20 @@ class EnergyTransformerBlock(nn.Module):
         super().__init__()
         self.norm = EnergyLayerNorm(dim, bias=bias, eps=eps)
         self.attention = EnergyAttention(
-            dim, heads, head_dim, beta=beta, exclude_self=exclude_self, generator=generator
+            dim,
+            n_heads=n_heads,
+            head_dim=head_dim,
+            beta=beta,
+            exclude_self=exclude_self,
+            generator=generator,
         )
         self.hopfield = HopfieldNetwork(
-            dim, memories, activation, n=n, beta=memory_beta, generator=generator
+            dim,
+            n_memories=n_memories,
+            activation=activation,
+            n=n,
+            beta=memory_beta,
+            generator=generator,
         )
 
     def energy(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -353,6 +364,25 @@ class EnergyTransformerBlock(nn.Module):
         return x - step_size * self.gradient(self.norm.activation(x), mask)
 
     def forward(
+        self, x: Tensor, *, steps: int, step_size: float, mask: Tensor | None = None
+    ) -> Tensor:
+        r"""Take ``steps`` steps of size eta and return where the tokens are, (\*batch, N, D).
+
+        Args:
+            x: tokens (\*batch, N, D), never modified. steps: >= 0. step_size: eta > 0.
+            mask: see the module's text; None lets every token see every other one.
+
+        Raises:
+            ValueError, TypeError: an argument has the wrong range, type or shape.
+
+        Source: MM 3.19.
+        """
+        x = self._start(x, steps, step_size)
+        for _ in range(steps):
+            x = self.step(x, step_size=step_size, mask=mask)
+        return x
+
+    def descend(
         self,
         x: Tensor,
         *,
@@ -360,42 +390,42 @@ class EnergyTransformerBlock(nn.Module):
         step_size: float,
         mask: Tensor | None = None,
         record: bool = False,
-    ) -> Tensor | Descent:
-        r"""Take ``steps`` steps of size eta and return where the tokens are, (\*batch, N, D).
+        callback: Callable[[int, Tensor], object] | None = None,
+    ) -> Descent:
+        r"""Take the steps of ``block(x, ...)`` and say how the energy fell; gradients flow through.
 
         Args:
-            x: tokens (\*batch, N, D), never modified. steps: >= 0. step_size: eta > 0.
-            mask: see the module's text; None lets every token see every other one.
-            record: return a `Descent` instead, with all states (T+1, \*batch, N, D) and all
-                energies E(g) (T+1, \*batch) in its ``trajectory``.
+            x, steps, step_size, mask: as in `forward`.
+            record: keep all states (T+1, \*batch, N, D) and all energies E(g) (T+1, \*batch).
+            callback: is called with (step, tokens) after every step, step 0 is the start.
+
+        Returns:
+            A `Descent`. Nothing stops early, so ``converged`` is all False.
 
         Raises:
             ValueError, TypeError: an argument has the wrong range, type or shape.
         """
+        x = self._start(x, steps, step_size)
+        seen = [x]
+        for t in range(steps + 1):
+            if t:
+                x = self.step(x, step_size=step_size, mask=mask)
+                seen = [*seen, x] if record else [x]
+            if callback is not None:
+                callback(t, x)
+        energies = [self.energy(self.norm.activation(x), mask) for x in seen]
+        taken = torch.full(x.shape[:-2], steps, dtype=torch.int64, device=x.device)
+        trajectory = Trajectory(torch.stack(seen), torch.stack(energies)) if record else None
+        stopped = torch.zeros_like(taken, dtype=torch.bool)
+        return Descent(x, energies[-1], taken, stopped, trajectory)
+
+    def _start(self, x: Tensor, steps: int, step_size: float) -> Tensor:
         _tokens(x, self.norm.dim, "x")
         _check.count("steps", steps, least=0)
         _check.positive("step_size", step_size)
-        if x.dtype in (torch.bfloat16, torch.float16) and self.norm.gamma.dtype == torch.float32:
-            x = x.float()  # under autocast the tokens stay wide, whoever made them
-        if record:
-            return self._recorded(x, steps, step_size, mask)
-        for _ in range(steps):
-            x = self.step(x, step_size=step_size, mask=mask)
-        return x
-
-    def _recorded(self, x: Tensor, steps: int, step_size: float, mask: Tensor | None) -> Descent:
-        states, energies = [x], [self.energy(self.norm.activation(x), mask)]
-        for _ in range(steps):
-            states.append(self.step(states[-1], step_size=step_size, mask=mask))
-            energies.append(self.energy(self.norm.activation(states[-1]), mask))
-        taken = torch.full(x.shape[:-2], steps, dtype=torch.int64, device=x.device)
-        return Descent(
-            states[-1],
-            energies[-1],
-            taken,
-            torch.zeros_like(taken, dtype=torch.bool),
-            Trajectory(torch.stack(states), torch.stack(energies)),
-        )
+        # under autocast the tokens stay wide, whoever made them
+        narrow = x.dtype in (torch.bfloat16, torch.float16)
+        return x.float() if narrow and self.norm.gamma.dtype == torch.float32 else x
 
 
 def allowed_pairs(like: Tensor, mask: Tensor | None, *, exclude_self: bool) -> Tensor | None:

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from amtutor import _check
-from amtutor.descent import Descent
+from amtutor.descent import Descent, Trajectory
 from amtutor.network import synapses
 from amtutor.network.lagrangians import Lagrangian
 
-__all__ = ["HAM", "Connection", "HAMTrajectory", "NeuronLayer"]
+__all__ = ["HAM", "Connection", "NeuronLayer"]
 
 States = dict[str, Tensor]
 Clamp = str | Iterable[str] | Mapping[str, "Tensor | bool"]
@@ -77,19 +77,6 @@ class Connection:
     key: str
 
 
-@dataclass(frozen=True)
-class HAMTrajectory:
-    """What `HAM.descend` recorded, time first: T+1 moments, T the most steps anybody took.
-
-    ``states`` by layer, (T+1, \\*batch, \\*shape); ``energies`` (T+1, \\*batch); ``components``
-    the same by neuron layer and connection, adding up to ``energies``.
-    """
-
-    states: States
-    energies: Tensor
-    components: States
-
-
 class HAM(nn.Module):
     r"""A hypergraph of neuron layers and synapses with one total energy (MM 3.1).
 
@@ -108,7 +95,7 @@ class HAM(nn.Module):
     >>> x = brain.states(2, std=1.0, generator=torch.Generator().manual_seed(0))
     >>> {key: tuple(value.shape) for key, value in brain.energies(x).items()}
     {'v': (2,), 'm': (2,), 'Dense(m, v)': (2,)}
-    >>> bool((brain.energy(brain.step(x, 0.1)) < brain.energy(x)).all())
+    >>> bool((brain.energy(brain.step(x, step_size=0.1)) < brain.energy(x)).all())
     True
     """
 
@@ -239,30 +226,30 @@ class HAM(nn.Module):
     # Dynamics
 
     def step(
-        self, states: States, dt: float, clamp: Clamp = (), *, guard: str | None = None
+        self, states: States, *, step_size: float, clamp: Clamp = (), guard: str | None = None
     ) -> States:
         r"""One Euler step, :math:`x \leftarrow x + \frac{dt}{\tau}(I - x)` (MM 3.2).
 
         Args:
             states: never modified.
-            dt: step > 0. It lowers the energy if it is small enough; see ``guard``.
+            step_size: dt > 0. It lowers the energy if it is small enough; see ``guard``.
             clamp: names of layers to hold, or a dict name -> True or a bool mask that broadcasts
                 to the layer's state (True entries are held). Where the Lagrangian ties entries
                 together (softmax, layer norm, sphere) hold whole vectors: with half of one held
                 the energy may rise, since the free half moves the activation of the other.
             guard: look at the energy after the step, for each batch element: "refuse" takes back
-                a step that raised it, "halve" tries half of it, up to 30 times; None trusts dt.
+                a step that raised it, "halve" tries half of it, up to 30 times; None trusts it.
         """
         batch = self._batch(states)
-        held = self._held(clamp, states)
-        _check.positive("dt", dt)
+        held = self.held(clamp, states)
+        _check.positive("step_size", step_size)
         _check.choice("guard", guard, (None, "refuse", "halve"))
         currents = self._currents(states, self._free(held))
         if guard is None:
-            return self._euler(states, currents, dt, held)
+            return self._euler(states, currents, step_size, held)
         flat = partial(_flat, self.layers, len(batch))
         held = {n: m if m is True else flat({n: m})[n] for n, m in held.items()}
-        new = self._guarded(flat(states), flat(currents), dt, held, guard)
+        new = self._guarded(flat(states), flat(currents), step_size, held, guard)
         return {n: x.reshape(states[n].shape) for n, x in new.items()}
 
     def descend(
@@ -270,20 +257,22 @@ class HAM(nn.Module):
         states: States,
         *,
         steps: int,
-        dt: float = 0.1,
+        step_size: float,
         clamp: Clamp = (),
         tol: float | None = None,
         guard: str | None = None,
         record: bool = False,
+        callback: Callable[[int, States], object] | None = None,
     ) -> Descent:
         r"""Take many steps; differentiable through all of them when grad mode is on.
 
         Args:
-            states, dt, clamp, guard: as in `step`.
+            states, step_size, clamp, guard: as in `step`.
             steps: most steps any element may take, >= 0.
             tol: a batch element stops by itself when the norm of :math:`x - I` over all its free
                 entries is <= tol, and costs nothing from then on.
-            record: keep states and energies of every moment in a `HAMTrajectory`.
+            record: keep states and energies of every moment.
+            callback: is called with (step, states) after every step; step 0 is the start.
 
         Returns:
             A `Descent` whose ``state`` is a dict like ``states``.
@@ -293,19 +282,19 @@ class HAM(nn.Module):
         """
         batch = self._batch(states)
         _check.count("steps", steps, least=0)
-        _check.positive("dt", dt)
+        _check.positive("step_size", step_size)
         _check.choice("guard", guard, (None, "refuse", "halve"))
         if tol is not None:
             _check.non_negative("tol", tol)
         flat = partial(_flat, self.layers, len(batch))
-        held = {
-            n: m if m is True else flat({n: m})[n] for n, m in self._held(clamp, states).items()
-        }
+        held = {n: m if m is True else flat({n: m})[n] for n, m in self.held(clamp, states).items()}
         walk = _Walk(self, flat(states), held)
         for t in range(steps + 1):
             if record:
                 walk.record()
-            if t == steps and tol is None or not walk.move(dt, tol, guard, last=t == steps):
+            if callback is not None:
+                callback(t, {n: x.reshape(states[n].shape) for n, x in walk.x.items()})
+            if t == steps and tol is None or not walk.move(step_size, tol, guard, last=t == steps):
                 break
         return walk.result(batch)
 
@@ -314,7 +303,7 @@ class HAM(nn.Module):
         states: States,
         *,
         steps: int,
-        dt: float = 0.1,
+        step_size: float,
         clamp: Clamp = (),
         tol: float = 1e-6,
         adjoint_steps: int | None = None,
@@ -327,27 +316,103 @@ class HAM(nn.Module):
         They are as exact as the rest is still, so look at ``converged``. No second derivative.
 
         Args:
-            states, steps, dt, clamp, tol: as in `descend`.
+            states, steps, step_size, clamp, tol: as in `descend`.
             adjoint_steps: most iterations for u; as many as ``steps`` unless given.
         """
-        held = self._held(clamp, states)
+        held = self.held(clamp, states)
         plain = {n: x.detach() for n, x in states.items()}
         with torch.no_grad():
-            rest = self.descend(plain, steps=steps, dt=dt, clamp=clamp, tol=tol)
+            rest = self.descend(plain, steps=steps, step_size=step_size, clamp=clamp, tol=tol)
         start = {n: _mix(held.get(n), states[n], rest.state[n]) for n in self.layers}
-        once = self.step(start, dt, clamp)
+        once = self.step(start, step_size=step_size, clamp=clamp)
         moving = [n for n in self.layers if held.get(n) is not True]
-        solve = partial(self._adjoint, rest.state, dt, held, moving, adjoint_steps or steps, tol)
+        solve = partial(
+            self._adjoint, rest.state, step_size, held, moving, adjoint_steps or steps, tol
+        )
         ends = _Implicit.apply(solve, *(once[n] for n in moving)) if moving else ()
         end = dict(states) | dict(zip(moving, ends, strict=True))
         end = {n: _mix(held.get(n), states[n], end[n]) for n in self.layers}
         return Descent(end, self.energy(end), rest.steps_taken, rest.converged)
 
-    def _adjoint(self, rest, dt, held, moving, steps, tol, *v: Tensor) -> list[Tensor]:
+    def floors(self) -> list[list[str]]:
+        """Part the layers into sets in which nobody talks to each other; two for any tower.
+
+        Raises:
+            ValueError: a synapse connects a layer to itself.
+        """
+        level: dict[str, int] = {}
+        for name in self.layers:
+            neighbours = set()
+            for c in self.connections:
+                if c.names.count(name) > 1:
+                    raise ValueError(
+                        f"ham: {c.key} connects {name!r} to itself, expected no such loop"
+                    )
+                if name in c.names:
+                    neighbours |= {level[n] for n in c.names if n in level}
+            level[name] = min(set(range(len(self.layers))) - neighbours)
+        return [[n for n in level if level[n] == k] for k in range(max(level.values()) + 1)]
+
+    def settle(
+        self,
+        states: States,
+        *,
+        steps: int,
+        step_size: float = 1.0,
+        clamp: Clamp = (),
+        record: bool = False,
+        callback: Callable[[int, States], object] | None = None,
+    ) -> Descent:
+        r"""Go down the energy, one set of `floors` after the other.
+
+        With everybody else frozen, and synapses that are linear in each activation, the energy
+        along a layer's way from :math:`x` to :math:`I` falls all the way and is lowest at the end:
+        :math:`dE/ds = -(1-s)\,(I-x)^\top \nabla^2 L\,(I-x) \le 0`. So step_size = tau jumps there
+        at once, and any smaller one lowers the energy. Differentiable through all of it.
+
+        Args:
+            states, clamp: as in `step`. The guarantee needs synapses linear in each layer.
+            steps: times that every set has its turn, >= 0. The sets go from the top down, so that
+                a held picture meets quiet floors above it.
+            step_size: at most the smallest tau.
+            record: keep every moment, one per set and step.
+            callback: is called with (moment, states) after every turn; 0 is the start.
+
+        Returns:
+            A `Descent` whose ``state`` is a dict like ``states``; ``converged`` is all False.
+        """
+        _check.count("steps", steps, least=0)
+        _check.positive("step_size", step_size)
+        slowest = min(layer.tau for layer in self.layers.values())
+        if step_size > slowest:
+            raise _check.fail("step_size", step_size, f"at most the smallest tau, {slowest:g}")
+        held = self.held(clamp, states)
+        turns = [
+            held | dict.fromkeys(set(self.layers) - set(group), True)
+            for group in reversed(self.floors())
+        ]
+        seen = [states]
+        for t in range(steps * len(turns) + 1):
+            if t:
+                turn = turns[(t - 1) % len(turns)]
+                states = self.step(states, step_size=step_size, clamp=turn)
+                seen = [*seen, states] if record else seen
+            if callback is not None:
+                callback(t, states)
+        energy = self.energy(states)
+        trajectory = None
+        if record:
+            stacked = {n: torch.stack([s[n] for s in seen]) for n in self.layers}
+            parts = self.energies(stacked)
+            trajectory = Trajectory(stacked, sum(parts.values()), parts)
+        taken = torch.full_like(energy, steps, dtype=torch.int64)
+        return Descent(states, energy, taken, torch.zeros_like(taken, dtype=torch.bool), trajectory)
+
+    def _adjoint(self, rest, step_size, held, moving, steps, tol, *v: Tensor) -> list[Tensor]:
         """Solve u = v + J^T u for the free entries, J being the Jacobian of one step at rest."""
         with torch.enable_grad():
             x = {n: rest[n].detach().requires_grad_(n in moving) for n in self.layers}
-            y = self.step(x, dt, held)
+            y = self.step(x, step_size=step_size, clamp=held)
         inputs, outputs = [x[n] for n in moving], [y[n] for n in moving]
         v = [_free_part(held.get(n), w) for n, w in zip(moving, v, strict=True)]
         size = _norm(v)
@@ -428,7 +493,7 @@ class HAM(nn.Module):
             batch = x.shape[:lead]
         return tuple(batch)
 
-    def _held(self, clamp: Clamp, states: States) -> dict[str, Tensor | bool]:
+    def held(self, clamp: Clamp, states: States) -> dict[str, Tensor | bool]:
         """Read a clamp: layer name -> True, or a mask in the shape of the state."""
         if isinstance(clamp, str):
             clamp = (clamp,)
@@ -508,12 +573,13 @@ class _Walk:
             worst = [k for k, e in parts.items() if not e.isfinite().all()]
             raise FloatingPointError(
                 f"energy of {', '.join(worst) or 'the whole'} is not finite after "
-                f"{int(self.taken.max())} steps: is dt too large, or the energy not bounded below?"
+                f"{int(self.taken.max())} steps: is step_size too large, or the "
+                "energy not bounded below?"
             )
         trajectory = None
         if self.seen:
             states, components = (_stack(batch, self.seen, i) for i in (0, 1))
-            trajectory = HAMTrajectory(states, sum(components.values()), components)
+            trajectory = Trajectory(states, sum(components.values()), components)
         return Descent(
             state={n: x.reshape(*batch, *x.shape[1:]) for n, x in self.x.items()},
             energy=energy.reshape(batch),

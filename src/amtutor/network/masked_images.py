@@ -16,7 +16,6 @@ where a patch is hidden, patches counted row by row. Hidden pixels are never loo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,13 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amtutor import _check, _weights
+from amtutor.descent import Descent, Trajectory
 from amtutor.network.energy_transformer import EnergyTransformerBlock
 
 __all__ = [
     "MaskedImageModel",
     "PatchModel",
     "PlainTransformer",
-    "Walk",
     "hide_patches",
     "load",
     "to_patches",
@@ -91,20 +90,6 @@ def hide_patches(
 def _lowest(scores: Tensor, count: Tensor) -> Tensor:
     """Mark the ``count`` lowest scores of each row."""
     return scores.argsort(-1).argsort(-1) < count[:, None]
-
-
-@dataclass(frozen=True)
-class Walk:
-    r"""What happened on the way down, T + 1 moments from the start to the last step.
-
-    Attributes: ``tokens`` (T+1, \*batch, N, D), ``energies`` (T+1, \*batch), of the normalised
-    tokens, and ``images`` (T+1, \*batch, C, H, W): what the tokens of each moment decode to where
-    patches are hidden, the given picture elsewhere.
-    """
-
-    tokens: Tensor
-    energies: Tensor
-    images: Tensor
 
 
 class PatchModel(nn.Module):
@@ -201,13 +186,13 @@ class MaskedImageModel(PatchModel):
     go down one after the other, T steps each.
 
     Args:
-        dim: D. heads, head_dim, beta, exclude_self: of the attention. memories: K, and its
-        activation. steps: T. step_size: eta. depth: L.
+        dim: D. n_heads, head_dim, beta, exclude_self: of the attention. n_memories: K, and its
+        activation. descent_steps: T. step_size: eta. depth: L.
 
     ``walk_by(block, tokens, steps=, step_size=)`` takes the steps; a trainer may put a sooner twin
     there, such as `amtutor.fast.walk`.
 
-    >>> model = MaskedImageModel(dim=16, heads=2, head_dim=8, memories=32, image_size=8)
+    >>> model = MaskedImageModel(dim=16, n_heads=2, head_dim=8, n_memories=32, image_size=8)
     >>> hidden = hide_patches(3, 4, 0.5)
     >>> model.complete(torch.rand(3, 3, 8, 8), hidden).shape
     torch.Size([3, 3, 8, 8])
@@ -217,10 +202,10 @@ class MaskedImageModel(PatchModel):
         self,
         *,
         dim: int,
-        heads: int,
+        n_heads: int,
         head_dim: int,
-        memories: int,
-        steps: int = 8,
+        n_memories: int,
+        descent_steps: int = 8,
         step_size: float = 0.2,
         depth: int = 1,
         beta: float | None = None,
@@ -233,10 +218,10 @@ class MaskedImageModel(PatchModel):
     ):
         sizes = {"image_size": image_size, "channels": channels, "patch_size": patch_size}
         super().__init__(dim=dim, **sizes, generator=generator)
-        self.steps = _check.count("steps", steps)
+        self.descent_steps = _check.count("descent_steps", descent_steps)
         self.walk_by = EnergyTransformerBlock.__call__
         self.step_size = float(_check.positive("step_size", step_size))
-        block = {"heads": heads, "head_dim": head_dim, "memories": memories, "beta": beta}
+        block = {"n_heads": n_heads, "head_dim": head_dim, "n_memories": n_memories, "beta": beta}
         block |= {"exclude_self": exclude_self, "activation": activation}
         self.blocks = nn.ModuleList(
             EnergyTransformerBlock(dim, **block, generator=generator)
@@ -253,28 +238,43 @@ class MaskedImageModel(PatchModel):
     def move(self, tokens: Tensor) -> Tensor:
         """Take T steps down each block's energy."""
         for block in self.blocks:
-            tokens = self.walk_by(block, tokens, steps=self.steps, step_size=self.step_size)
+            tokens = self.walk_by(block, tokens, steps=self.descent_steps, step_size=self.step_size)
         return tokens
 
     def normalised(self, tokens: Tensor) -> Tensor:
         """The block's own layer norm: what its energy sees."""
         return self.block.norm.activation(tokens)
 
-    def walk(self, images: Tensor, hidden: Tensor, *, steps: int | None = None) -> Walk:
-        """Complete pictures and keep every moment; ``steps`` may be more than the T it learned.
+    def walk(self, images: Tensor, hidden: Tensor, *, steps: int | None = None) -> Descent:
+        r"""Complete pictures and keep every moment of the tokens on their way down.
 
-        With several blocks each one's energy is recorded while it is gone down on.
+        Args:
+            images, hidden: as in `complete`.
+            steps: of each block, the ``descent_steps`` it learned with unless given.
+
+        Returns:
+            A `Descent` of tokens with its trajectory: states (T+1, \*batch, N, D), energies (T+1,
+            \*batch). With several blocks, each one's energy while it is gone down on; what
+            `frames` makes of the states are pictures.
         """
         x, tokens, energies = self.embed(images, hidden), [], []
-        taken = self.steps if steps is None else steps
+        taken = self.descent_steps if steps is None else steps
         for block in self.blocks:
-            down = block(x, steps=taken, step_size=self.step_size, record=True)
+            down = block.descend(x, steps=taken, step_size=self.step_size, record=True)
             tokens.append(down.trajectory.states[:-1])
             energies.append(down.trajectory.energies[:-1])
             x = down.state
         states = torch.cat([*tokens, x[None]])
-        frames = torch.stack([self.fill(images, hidden, self.decode(x)) for x in states])
-        return Walk(states, torch.cat([*energies, down.energy[None]]), frames)
+        trajectory = Trajectory(states, torch.cat([*energies, down.energy[None]]))
+        total = down.steps_taken * len(self.blocks)
+        return Descent(x, down.energy, total, down.converged, trajectory)
+
+    def frames(self, images: Tensor, hidden: Tensor, states: Tensor) -> Tensor:
+        r"""Decode every moment of the tokens, (T+1, \*batch, N, D), to pictures.
+
+        They are (T+1, \*batch, C, H, W); where nothing is hidden the given ones stay.
+        """
+        return torch.stack([self.fill(images, hidden, self.decode(x)) for x in states])
 
 
 class PlainTransformer(PatchModel):
@@ -283,7 +283,7 @@ class PlainTransformer(PatchModel):
     Each block adds attention with queries, keys and values, then adds a two-layer network.
 
     Args:
-        dim: D. heads: of D / heads numbers each. hidden: width of the two-layer networks.
+        dim: D. n_heads: of D / n_heads numbers each. hidden: width of the two-layer networks.
         depth: number of blocks.
     """
 
@@ -291,7 +291,7 @@ class PlainTransformer(PatchModel):
         self,
         *,
         dim: int,
-        heads: int,
+        n_heads: int,
         hidden: int,
         depth: int = 1,
         image_size: int = 32,
@@ -301,10 +301,10 @@ class PlainTransformer(PatchModel):
     ):
         sizes = {"image_size": image_size, "channels": channels, "patch_size": patch_size}
         super().__init__(dim=dim, **sizes, generator=generator)
-        if dim % _check.count("heads", heads):
-            raise _check.fail("heads", heads, f"a divisor of dim = {dim}")
+        if dim % _check.count("n_heads", n_heads):
+            raise _check.fail("n_heads", n_heads, f"a divisor of dim = {dim}")
         self.blocks = nn.ModuleList(
-            StandardBlock(dim, heads, hidden) for _ in range(_check.count("depth", depth))
+            StandardBlock(dim, n_heads, hidden) for _ in range(_check.count("depth", depth))
         )
         self.norm = nn.LayerNorm(dim)
 
@@ -387,12 +387,10 @@ def build(config: dict[str, Any], generator: torch.Generator | None = None) -> P
     """Build the model that a training config describes; what is not about the model is ignored."""
     kinds = {"energy": MaskedImageModel, "transformer": PlainTransformer}
     kind = _check.choice("core", config["core"], tuple(kinds))
-    shared = ("dim", "heads", "depth", "patch_size")
+    shared = ("dim", "n_heads", "depth", "patch_size")
     own = {
-        "energy": ("head_dim", "memories", "beta", "exclude_self", "step_size"),
+        "energy": ("head_dim", "n_memories", "descent_steps", "beta", "exclude_self", "step_size"),
         "transformer": ("hidden",),
     }
     given = {k: config[k] for k in (*shared, *own[kind])}
-    if kind == "energy":
-        given["steps"] = config["updates"]
     return kinds[kind](**given, generator=generator)

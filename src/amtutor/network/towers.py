@@ -1,9 +1,10 @@
 r"""Hierarchical memories: floors of neurons, pixels at the bottom, a name at the top (chapter 5).
 
 `tower` builds a five-floor memory for pictures from the parts of `amtutor.network.ham`; `ask` puts
-a question to it (pixels, a name, or any part of them, to be held) and `settle` goes down its energy
-by jumps: given their neighbours, the best state of a set of layers that do not talk to each other
-is known in one step. `one_way` uses the same weights upwards only, as a feed-forward network does.
+a question to it (pixels, a name, or any part of them, to be held) and `HAM.settle` goes down its
+energy by jumps: given their neighbours, the best state of a set of layers that do not talk to each
+other is known in one step. `one_way` uses the same weights upwards only, as a feed-forward network
+does.
 """
 
 from __future__ import annotations
@@ -15,20 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from amtutor import _check
-from amtutor.descent import Descent
 from amtutor.network import synapses
-from amtutor.network.ham import HAM, Clamp, HAMTrajectory, NeuronLayer, States
+from amtutor.network.ham import HAM, NeuronLayer, States
 from amtutor.network.lagrangians import Softmax, Tanh
 from amtutor.network.synapses import Bias, Conv2d, Dense, Pool2d
 
 __all__ = [
     "FLOORS",
     "ask",
-    "floors",
     "load",
     "one_way",
     "pixels",
-    "settle",
     "tower",
 ]
 
@@ -59,7 +57,7 @@ def tower(
 
     All floors are tanh but the last, a softmax; their inverse temperatures (the image's apart) and
     the pooling strength s are learned with the weights. Every synapse is linear in each of its
-    layers, so `settle` can never raise the energy. Activations are bounded, so E is (MM 3.2).
+    layers, so `HAM.settle` can never raise the energy. Activations are bounded, so E is (MM 3.2).
 
     Args:
         shape: (C, H, W) of a picture. channels, kernel_size, stride: of the convolution.
@@ -134,7 +132,7 @@ def ask(
         seen: bool, True where a pixel is known; broadcasts to the images. All unless given.
 
     Returns:
-        ``states, clamp`` as `settle`, `HAM.descend` and `HAM.step` take them.
+        ``states, clamp`` as `HAM.settle`, `HAM.descend` and `HAM.step` take them.
 
     Raises:
         ValueError: if nothing is given, or shapes, sizes or values do not fit.
@@ -164,81 +162,6 @@ def ask(
 def pixels(ham: HAM, states: States) -> Tensor:
     """Read the picture on the ground floor: (B, C, H, W), in [0, 1]."""
     return (1 + ham.layers["image"].activation(states["image"]) / INK).div(2).clamp(0, 1)
-
-
-# Going down
-
-
-def floors(ham: HAM) -> list[list[str]]:
-    """Part the layers into sets in which nobody talks to each other; two for any tower.
-
-    Raises:
-        ValueError: if a synapse connects a layer to itself.
-    """
-    level: dict[str, int] = {}
-    for name in ham.layers:
-        neighbours = set()
-        for c in ham.connections:
-            if c.names.count(name) > 1:
-                raise ValueError(f"ham: {c.key} connects {name!r} to itself, expected no such loop")
-            if name in c.names:
-                neighbours |= {level[n] for n in c.names if n in level}
-        level[name] = min(set(range(len(ham.layers))) - neighbours)
-    return [[n for n in level if level[n] == k] for k in range(max(level.values()) + 1)]
-
-
-def settle(
-    ham: HAM,
-    states: States,
-    *,
-    sweeps: int,
-    dt: float = 1.0,
-    clamp: Clamp = (),
-    record: bool = False,
-) -> Descent:
-    r"""Go down the energy, one set of `floors` after the other.
-
-    With everybody else frozen, and synapses that are linear in each activation, the energy along
-    a layer's way from :math:`x` to :math:`I` falls all the way and is lowest at the end:
-    :math:`dE/ds = -(1-s)\,(I-x)^\top \nabla^2 L\,(I-x) \le 0`. So dt = tau jumps there at once,
-    and any dt <= tau lowers the energy. Differentiable through all sweeps.
-
-    Args:
-        ham: any HAM without self-connections; the guarantee needs synapses linear in each layer.
-        states, clamp: as in `HAM.step`.
-        sweeps: times that every set has its turn, >= 0. The sets go from the top down, so that a
-            held picture meets quiet floors above it.
-        dt: at most the smallest tau.
-        record: keep every moment in a `HAMTrajectory`, one per set and sweep.
-
-    Returns:
-        A `Descent` whose ``state`` is a dict like ``states``; ``converged`` is all False.
-    """
-    _check.count("sweeps", sweeps, least=0)
-    _check.positive("dt", dt)
-    slowest = min(layer.tau for layer in ham.layers.values())
-    if dt > slowest:
-        raise _check.fail("dt", dt, f"at most the smallest tau, {slowest:g}")
-    held = dict.fromkeys([clamp] if isinstance(clamp, str) else clamp, True)
-    held |= clamp if isinstance(clamp, dict) else {}
-    turns = [
-        {**held, **dict.fromkeys(set(ham.layers) - set(group), True)}
-        for group in reversed(floors(ham))
-    ]
-    seen = [states]
-    for _ in range(sweeps):
-        for turn in turns:
-            states = ham.step(states, dt, turn)
-            if record:
-                seen.append(states)
-    energy = ham.energy(states)
-    trajectory = None
-    if record:
-        stacked = {n: torch.stack([s[n] for s in seen]) for n in ham.layers}
-        parts = ham.energies(stacked)
-        trajectory = HAMTrajectory(stacked, sum(parts.values()), parts)
-    taken = torch.full_like(energy, sweeps, dtype=torch.int64)
-    return Descent(states, energy, taken, torch.zeros_like(taken, dtype=torch.bool), trajectory)
 
 
 def one_way(ham: HAM, images: Tensor, *, order: tuple[str, ...] = FLOORS) -> Tensor:

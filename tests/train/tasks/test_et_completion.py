@@ -36,7 +36,10 @@ def test_presets_build_what_they_say(name):
     if name == "et-completion-large":
         assert model.dim >= 256
     if kind is MaskedImageModel:
-        assert (model.steps, model.step_size) == (preset.config.updates, preset.config.step_size)
+        assert (model.descent_steps, model.step_size) == (
+            preset.config.descent_steps,
+            preset.config.step_size,
+        )
         assert model.block.attention.exclude_self
 
 
@@ -119,7 +122,7 @@ def test_bad_settings(sets, message):
 
 def test_learning_lowers_the_error_and_exports_what_it_measured(photos, tmp_path):
     pytest.importorskip("safetensors")
-    t = task("dim=32", "memories=32", "batch_size=16", "precision=fp32")
+    t = task("dim=32", "n_memories=32", "batch_size=16", "precision=fp32")
     torch.manual_seed(0)
     model, parts = t.build(), t.data()
     before = t.evaluate(model, parts)

@@ -31,10 +31,10 @@ class Config(Settings):
 
     core: str = "energy"
     dim: int = 128
-    heads: int = 4
+    n_heads: int = 4
     head_dim: int = 32  # energy
-    memories: int = 512  # energy
-    updates: int = 8  # energy: T, steps down in each block
+    n_memories: int = 512  # energy
+    descent_steps: int = 8  # energy: T, steps down in each block
     step_size: float = 0.2  # energy: eta
     beta: float | None = None  # energy; none: 1 / sqrt(head_dim)
     exclude_self: bool = True  # energy: B != C
@@ -123,10 +123,12 @@ class Completion(Task):
         if self.config.core != "energy":
             raise NotImplementedError("a plain Transformer has no energy to draw")
         true = data["held_out"][:8].float() / 255
-        walk = model.walk(true, masks(len(true), model.n_patches, 0.5).to(true.device))
+        hidden = masks(len(true), model.n_patches, 0.5).to(true.device)
+        walk = model.walk(true, hidden).trajectory
+        frames = model.frames(true, hidden, walk.states)
         show.use_style()
-        rows = torch.cat([walk.images, true[None]]).cpu()
-        titles = [f"step {t}" for t in range(len(walk.images))] + ["the truth"]
+        rows = torch.cat([frames, true[None]]).cpu()
+        titles = [f"step {t}" for t in range(len(frames))] + ["the truth"]
         grid = show.image_grid(rows, shape=tuple(true.shape[1:]), row_titles=titles)
         trace = show.energy_trace(walk.energies.cpu()).figure
         folder.mkdir(parents=True, exist_ok=True)
