@@ -1,8 +1,8 @@
 """What every public callable owes to bad input: one clear line, or an answer that is right.
 
 A call is made from samples: each parameter has a right value, found by the callable's name and the
-parameter's, by the module's and the parameter's, or by the parameter's alone (the house has one word
-for one thing). Then one parameter at a time is replaced by values that are wrong for its kind. What
+parameter's, by the module's and the parameter's, or by the parameter's alone (the house has one
+word for one thing). Then one parameter at a time is replaced by values that are wrong for its kind. What
 comes back is one of
 
     clear      ValueError or TypeError (or a subclass) of one line that names the parameter or says
