@@ -296,6 +296,24 @@ def test_without_network_inception_says_what_to_do_in_one_line(tmp_path, monkeyp
 
 
 @needs_fidelity
+def test_cached_features_keep_their_rows_and_their_network(weights, tmp_path, monkeypatch):
+    """The same pictures in another order, or seen by another network, are other features."""
+    monkeypatch.setenv("AMTUTOR_CACHE", str(tmp_path))
+    extract, images = evaluate.extractor(weights), made_up(30)
+    known = extract(images, cache=True)
+    order = np.random.default_rng(1).permutation(30)
+    shuffled = extract(images[order], cache=True)
+    assert torch.equal(shuffled.features, known.features[order])
+    assert torch.equal(shuffled.logits, known.logits[order])
+    assert shuffled.sha256 == known.sha256  # the protocol speaks of the set
+    torch.manual_seed(4)
+    other = tmp_path / "other.safetensors"
+    c10.save(c10.Classifier((8, 12, 16)), other)
+    seen = evaluate.extractor(other)(images, cache=True)
+    assert not torch.equal(seen.features, known.features)
+    assert len(list((tmp_path / "features").iterdir())) == 3
+
+
 def test_features_are_cached_whole_and_a_broken_cache_is_made_anew(weights, tmp_path, monkeypatch):
     monkeypatch.setenv("AMTUTOR_CACHE", str(tmp_path))
     extract, images = evaluate.extractor(weights), made_up(30)

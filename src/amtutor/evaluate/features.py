@@ -71,7 +71,7 @@ class Extractor:
         """Compute the features; with ``cache``, keep them on disk for the next time."""
         images = pictures("images", images)
         sha256 = c10.picture_hash(images)
-        path = self._cached(sha256) if cache else None
+        path = self._cached(images) if cache else None
         if path is not None and (found := _read(path, len(images))) is not None:
             return Features(*found, sha256)
         found = Features(*self.run(torch.from_numpy(images)), sha256)
@@ -79,10 +79,17 @@ class Extractor:
             _write(path, found)
         return found
 
-    def _cached(self, sha256: str) -> Path:
-        key = f"{self.protocol['features']}-{self.protocol['features_sha256']}-{sha256}"
-        name = hashlib.sha256(key.encode()).hexdigest()[:24]
-        return files.cache() / "features" / f"{name}.safetensors"
+    def _cached(self, images: np.ndarray) -> Path:
+        """Name the file by the network's weights and the pictures *in their order*.
+
+        Features are kept row by row: the same pictures in another order are other features.
+        """
+        key = hashlib.sha256()
+        for part in ("features", "features_sha256", "resize"):
+            key.update(f"{self.protocol[part]}\n".encode())
+        key.update(f"{images.shape}\n".encode())
+        key.update(images)
+        return files.cache() / "features" / f"{key.hexdigest()[:24]}.safetensors"
 
 
 def pictures(name: str, images: np.ndarray | Tensor) -> np.ndarray:
