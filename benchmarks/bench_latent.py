@@ -58,7 +58,7 @@ def plain(config, task, images, device, *, steps: int, warm: int, workers: int) 
         x = latent.to_pixels(batch.to(device, non_blocking=True))
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            energy, error = model(x, beta=latent.beta_schedule(step))
+            energy, error = model(x, beta_whole=latent.beta_schedule(step))
         optimiser.zero_grad()
         (energy.mean() + error.mean()).backward()
         optimiser.step()

@@ -23,7 +23,7 @@ pytest.importorskip("safetensors")
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["--quiet", "--device", "cpu", "--set", "steps=6", "checkpoint_every=3", "sample_every=0"]
-QUICK += ["memories=8", "creatures=20"]
+QUICK += ["n_memories=8", "creatures=20"]
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_help_fits_a_terminal_and_names_every_command(capsys, monkeypatch, words
 def test_sigterm_saves_and_exits_0(tmp_path):
     """A process of its own, ended as a cluster would end it; then the same command again."""
     command = [sys.executable, "-m", "amtutor", "train", "toy-smoke", "--device", "cpu"]
-    command += ["--set", "steps=1000000", "log_every=1", "memories=8"]
+    command += ["--set", "steps=1000000", "log_every=1", "n_memories=8"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "runs/toy-smoke/metrics.jsonl"
     deadline = time.monotonic() + 240

@@ -5,7 +5,7 @@
 Learns from the first 1 400 (shuffled) of scikit-learn's 8 x 8 digits to name them and to complete
 them, looks at the other 397, rounds every weight to one byte, and writes the same weights twice:
 book/_static/explorables/tower_weights.js, with ten of the unseen digits and what was measured, and
-src/amtutor/weights/ham_digits_small.npz, for `amtutor.network.towers.load("small")`.
+src/amtutor/weights/ham_digits_small.safetensors, for `amtutor.network.towers.load("small")`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import base64
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amtutor import _weights
 from amtutor.data import split_digits
 from amtutor.network.ham import HAM
 from amtutor.network.towers import ask, pixels, tower
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorables"
 TARGET = FOLDER / "tower_weights.js"
-WEIGHTS = FOLDER.parents[2] / "src" / "amtutor" / "weights" / "ham_digits_small.npz"
+WEIGHTS = FOLDER.parents[2] / "src" / "amtutor" / "weights" / "ham_digits_small.safetensors"
 SIZES = {"shape": (1, 8, 8), "channels": 12, "kernel_size": 3, "stride": 1, "hidden": 48}
 LEARNED = 1400
 STEPS = 920
@@ -141,6 +141,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     ham = train()
     TARGET.write_text(render(ham), "utf-8")
-    np.savez(WEIGHTS, **{key: p.numpy() for key, p in ham.state_dict().items()})
+    about = "a small tower that learned scikit-learn's digits, one byte a weight"
+    made = {"what": about, "made_by": "tools/explorable_tower.py", "config": SIZES}
+    _weights.ship(WEIGHTS, ham.state_dict(), kind="tower", **made)
     text = TARGET.read_text("utf-8")
     print(f"{TARGET.name}: {len(text) / 1000:.0f} kB, {text.split('MEASURED = ')[1].split(';')[0]}")

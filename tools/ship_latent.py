@@ -39,9 +39,9 @@ def measure(run: Run, model, n: int, features: str) -> dict:
     train = run.data["images"]
     with torch.no_grad():
         samples = run.task.sample(model, n, seed=0)
-        back = model.pictures(model.codes(train[-n:]))
+        back = model.decode_images(model.encode_images(train[-n:]))
         owner = latent.winners(run.task.codes(model, train), model.memories)
-        owners = model.pictures(model.memories[owner[-n:]])
+        owners = model.decode_images(model.memories[owner[-n:]])
     near = nearest_training_images(samples[:2000], train)
     held_out = nearest_training_images(run.data["test"][:1000], train)
     found |= {

@@ -223,7 +223,7 @@ def test_i3_a_thousand_prototypes_ship_sorted_by_class():
     assert wall.shape == (1000, 784) and names.shape == (1000,)
     assert (names.diff() >= 0).all() and names.unique().numel() == 10
     assert wall.isfinite().all() and wall.mean() == pytest.approx(0.13, abs=0.03)
-    size = (ROOT / "src" / "amtutor" / "weights" / "mnist_prototypes.npz").stat().st_size
+    size = (ROOT / "src" / "amtutor" / "weights" / "mnist_prototypes.safetensors").stat().st_size
     assert size < 2_000_000
 
 

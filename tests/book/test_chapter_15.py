@@ -31,7 +31,8 @@ def normal(*shape, seed=0, dtype=DOUBLE):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return latent.load_latent()
+    model = latent.load()
+    return model, model.card
 
 
 # -- I4: the stopped gradient ---------------------------------------------------------------------
@@ -43,7 +44,9 @@ def test_i4_what_is_removed_is_the_pull_of_codes_towards_memories():
     slopes = []
     for stop in (False, True):
         z = latent.rms_norm(x @ weight.T)
-        terms = latent.coupled_loss(z, z @ decoder, x, memories, beta=beta, stop_gradient=stop)
+        terms = latent.coupled_loss(
+            z, z @ decoder, x, memories, beta_whole=beta, stop_gradient=stop
+        )
         slopes.append(torch.autograd.grad(sum(t.sum() for t in terms), weight)[0])
     z = latent.rms_norm(x @ weight.T)
     share = torch.softmax(-beta * torch.cdist(z, memories).square(), -1).detach()
@@ -56,9 +59,11 @@ def test_i4_one_point_for_all_is_the_floor_of_the_free_energy():
     """With both ends free, equal codes and memories reach -log K / beta, and nothing is lower."""
     point = latent.rms_norm(normal(1, 8))
     floor = -math.log(5) / 30
-    together = latent.energy(point.expand(9, 8), point.expand(5, 8), beta=30.0)
+    together = latent.energy(point.expand(9, 8), point.expand(5, 8), beta_whole=30.0)
     torch.testing.assert_close(together, torch.full((9,), floor, dtype=DOUBLE))
-    apart = latent.energy(latent.rms_norm(normal(9, 8, seed=1)), normal(5, 8, seed=2), beta=30.0)
+    apart = latent.energy(
+        latent.rms_norm(normal(9, 8, seed=1)), normal(5, 8, seed=2), beta_whole=30.0
+    )
     assert (apart > floor).all()
 
 
@@ -68,7 +73,7 @@ def test_i4_an_even_pull_is_radial_and_the_shell_deletes_it():
     bank = bank - bank.mean(0)
     sizes = []
     for beta in (1e-9, 0.1):
-        e = latent.energy(latent.rms_norm(u, eps=0), bank, beta=beta).sum()
+        e = latent.energy(latent.rms_norm(u, eps=0), bank, beta_whole=beta).sum()
         sizes.append(float(torch.autograd.grad(e, u)[0].norm()))
     assert sizes[0] < 1e-6 < 1e-2 < sizes[1]
 

@@ -14,6 +14,7 @@ from amtutor.memory.dense import lse_energy
 
 DOUBLE = torch.float64
 SMALL = {"width": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "groups": 4, "patch": 4}
+Shape = latent.Shape
 
 
 def generator(seed=0):
@@ -26,7 +27,7 @@ def normal(*shape, seed=0, dtype=DOUBLE):
 
 def system(memories=6, dim=16, seed=0, **more):
     torch.manual_seed(seed)
-    model = latent.LatentMemory(memories, dim, **{**SMALL, **more})
+    model = latent.LatentMemory(memories, dim, shape=Shape(**{**SMALL, **more}))
     for part in model.modules():  # blocks start as nothing; give them something to do
         if isinstance(part, torch.nn.Conv2d):
             torch.nn.init.normal_(part.weight, std=0.1)
@@ -45,7 +46,7 @@ def test_energy_is_em_4_and_twice_the_books_at_twice_beta(beta):
             for a in z
         ]
     )
-    ours = latent.energy(z, memories, beta=beta)
+    ours = latent.energy(z, memories, beta_whole=beta)
     torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(ours, 2 * lse_energy(z, memories, beta=2 * beta))
 
@@ -53,13 +54,13 @@ def test_energy_is_em_4_and_twice_the_books_at_twice_beta(beta):
 @pytest.mark.parametrize("beta", [1.25e-4, 0.3, 30.0])
 def test_gradient_is_automatic_differentiation(beta):
     z, memories = normal(3, 7).requires_grad_(), normal(5, 7, seed=1)
-    (slope,) = torch.autograd.grad(latent.energy(z, memories, beta=beta).sum(), z)
-    torch.testing.assert_close(latent.energy_gradient(z, memories, beta=beta), slope)
+    (slope,) = torch.autograd.grad(latent.energy(z, memories, beta_whole=beta).sum(), z)
+    torch.testing.assert_close(latent.energy_gradient(z, memories, beta_whole=beta), slope)
 
 
 def test_gradient_in_the_memories_is_what_chapter_15_derives():
     z, memories, beta = normal(4, 7), normal(5, 7, seed=1).requires_grad_(), 0.2
-    (slope,) = torch.autograd.grad(latent.energy(z, memories, beta=beta).mean(), memories)
+    (slope,) = torch.autograd.grad(latent.energy(z, memories, beta_whole=beta).mean(), memories)
     share = torch.softmax(-beta * torch.cdist(z, memories).square(), -1)
     expected = 2 * torch.einsum("bk,bkd->kd", share, memories - z[:, None]) / len(z)
     torch.testing.assert_close(slope, expected.detach())
@@ -67,18 +68,18 @@ def test_gradient_in_the_memories_is_what_chapter_15_derives():
 
 def test_energy_keeps_its_precision_inside_autocast():
     z, memories = normal(8, 128, dtype=torch.float32), normal(9, 128, seed=1, dtype=torch.float32)
-    plain = latent.energy(z, memories, beta=30.0)
+    plain = latent.energy(z, memories, beta_whole=30.0)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(latent.energy(z, memories, beta=30.0), plain)
+        assert torch.equal(latent.energy(z, memories, beta_whole=30.0), plain)
 
 
 def test_order_of_memories_and_batch_do_not_matter():
     z, memories = normal(3, 7), normal(5, 7, seed=1)
-    whole = latent.energy(z, memories, beta=2.0)
-    shuffled = latent.energy(z, memories[torch.randperm(5, generator=generator())], beta=2.0)
+    whole = latent.energy(z, memories, beta_whole=2.0)
+    shuffled = latent.energy(z, memories[torch.randperm(5, generator=generator())], beta_whole=2.0)
     torch.testing.assert_close(whole, shuffled)
     torch.testing.assert_close(
-        whole, torch.stack([latent.energy(a, memories, beta=2.0) for a in z])
+        whole, torch.stack([latent.energy(a, memories, beta_whole=2.0) for a in z])
     )
 
 
@@ -100,7 +101,7 @@ def test_noise_scale_keeps_a_bowl_at_its_temperature():
     walk = latent.sample_latents(
         torch.zeros(1, 4, dtype=DOUBLE),
         start=torch.zeros(2000, 4, dtype=DOUBLE),
-        beta=beta,
+        beta_whole=beta,
         steps=2000,
         step_size=eta,
         noise=latent.noise_scale(beta, eta),
@@ -109,7 +110,7 @@ def test_noise_scale_keeps_a_bowl_at_its_temperature():
     exact = (2 * eta / beta) / (1 - (1 - 2 * eta) ** 2)
     assert exact == pytest.approx(1 / (2 * beta), rel=5e-3)
     assert float(walk.state.var()) == pytest.approx(exact, rel=0.05)
-    with pytest.raises(ValueError, match="beta = 0.0: expected a finite number > 0"):
+    with pytest.raises(ValueError, match="beta_whole = 0.0: expected a finite number > 0"):
         latent.noise_scale(0.0, 0.05)
 
 
@@ -194,7 +195,7 @@ def test_codes_lie_on_the_shell():
 def test_pictures_come_back_in_their_shape(patch, multipliers):
     model = system(patch=patch, multipliers=multipliers, attention=())
     images = torch.randint(0, 256, (3, 3, 32, 32), generator=generator(), dtype=torch.uint8)
-    back = model.pictures(model.codes(images, batch_size=2), batch_size=2)
+    back = model.decode_images(model.encode_images(images, batch_size=2), batch_size=2)
     assert back.dtype == torch.uint8 and back.shape == images.shape
     assert torch.equal(latent.to_pictures(latent.to_pixels(images)), images)
 
@@ -203,7 +204,7 @@ def test_it_works_in_double_precision_and_without_gradient():
     model = system().double()
     x = torch.rand(3, 3, 32, 32, generator=generator(), dtype=DOUBLE)
     with torch.inference_mode():
-        energy, error = model(x, beta=0.5)
+        energy, error = model(x, beta_whole=0.5)
     assert energy.dtype == error.dtype == DOUBLE and energy.shape == error.shape == (3,)
 
 
@@ -224,11 +225,11 @@ def test_sizes_of_em_a3_and_table_4():
 
 def test_a_plan_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="groups = 32: expected a divisor of every level"):
-        latent.LatentMemory(4, 8, width=48, multipliers=(1, 2))
+        Shape(width=48, multipliers=(1, 2))
     with pytest.raises(ValueError, match=r"multipliers = \(1, 1, 1, 1, 1\): expected a number of"):
-        latent.LatentMemory(4, 8, width=32, multipliers=(1,) * 5, patch=4)
-    with pytest.raises(ValueError, match="heads = 3: expected a divisor of the 8 channels"):
-        latent.Attention(8, heads=3, groups=4)
+        Shape(width=32, multipliers=(1,) * 5, patch=4)
+    with pytest.raises(ValueError, match="n_heads = 3: expected a divisor of the 8 channels"):
+        latent.PixelAttention(8, n_heads=3, groups=4)
 
 
 # -- the coupling ---------------------------------------------------------------------------------
@@ -237,7 +238,7 @@ def test_a_plan_that_does_not_fit_is_refused():
 def slopes(stop_gradient, term):
     model = system()
     x = torch.rand(4, 3, 32, 32, generator=generator()) * 2 - 1
-    terms = model(x, beta=0.1, stop_gradient=stop_gradient)
+    terms = model(x, beta_whole=0.1, stop_gradient=stop_gradient)
     parts = [list(model.encode.parameters()), list(model.decode.parameters()), [model.memories]]
     flat = [p for part in parts for p in part]
     found = iter(torch.autograd.grad(terms[term].mean(), flat, allow_unused=True))
@@ -264,7 +265,7 @@ def test_without_it_a_little_training_pulls_codes_together():
         optimiser = torch.optim.Adam(model.parameters(), 3e-3)
         x = torch.rand(32, 3, 32, 32, generator=generator()) * 2 - 1
         for _ in range(60):
-            energy, error = model(x, beta=1.0, stop_gradient=stop)
+            energy, error = model(x, beta_whole=1.0, stop_gradient=stop)
             optimiser.zero_grad()
             (energy.mean() + error.mean()).backward()
             optimiser.step()

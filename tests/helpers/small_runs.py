@@ -17,7 +17,7 @@ SMALL = ["steps=24", "checkpoint_every=8", "log_every=5", "evaluate_every=12", "
 
 def small(*sets: str):
     """The config of toy-smoke, a few steps of it."""
-    return load_preset("toy-smoke", [*SMALL, "creatures=20", "memories=8", *sets]).config
+    return load_preset("toy-smoke", [*SMALL, "creatures=20", "n_memories=8", *sets]).config
 
 
 def numbers(folder: Path) -> list[dict]:

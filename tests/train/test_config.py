@@ -116,8 +116,8 @@ def test_every_preset_is_valid_and_says_what_it_is(name):
 
 def test_presets_by_path_and_what_is_wrong_with_them(tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"config": {**NEEDED, "memories": 7}}), "utf-8")
-    assert load_preset(str(path), ["beta=2"]).config.memories == 7
+    path.write_text(json.dumps({"config": {**NEEDED, "n_memories": 7}}), "utf-8")
+    assert load_preset(str(path), ["beta=2"]).config.n_memories == 7
     path.write_text("{", "utf-8")
     with pytest.raises(ValueError, match="mine.json: cannot be read as JSON"):
         load_preset(str(path))

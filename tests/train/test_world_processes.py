@@ -49,7 +49,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     config = small("sample_every=12")
     fit(config, folder / "one", progress=False, device="cpu")
-    sets = [*SMALL, "creatures=20", "memories=8", "sample_every=12"]
+    sets = [*SMALL, "creatures=20", "n_memories=8", "sample_every=12"]
     command = ["train", "toy-smoke", "--out", str(folder / "two"), "--quiet", "--set", *sets]
     said = together(command, folder)
     assert [out for out, _ in said] == [

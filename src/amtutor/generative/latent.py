@@ -11,15 +11,19 @@ They are trained together (EM 7),
 where :math:`\Omega` stops the gradient. A new picture is a descent of :math:`E_\Xi` from noise,
 decoded (EM 8).
 
-**On beta.** Here, as in EM 4, ``beta`` multiplies :math:`\|z-\xi\|^2`; in `amtutor.memory.dense` it
-multiplies half of that. So EM's energy is *twice* `lse_energy` at ``2 * beta``, and its gradient at
-the same place is twice as long: a step of EM of size 0.05 goes a tenth of the way to the memory.
+**On beta.** EM's beta multiplies the whole square :math:`\|z-\xi\|^2`, the ``beta`` of the rest of
+this library half of it. Here it is called ``beta_whole``, twice our beta: EM's energy is *twice*
+`lse_energy` at ``beta=2 * beta_whole``, and its gradient at the same place is twice as long. A step
+of EM of size 0.05 goes a tenth of the way to the memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,16 +34,17 @@ from amtutor.descent import Descent, descend
 from amtutor.memory.dense import lse_energy, lse_gradient, nearest
 
 __all__ = [
-    "Attention",
     "Decoder",
     "Encoder",
     "LatentMemory",
+    "PixelAttention",
     "Residual",
+    "Shape",
     "beta_schedule",
     "coupled_loss",
     "energy",
     "energy_gradient",
-    "load_latent",
+    "load",
     "memory_counts",
     "noise_scale",
     "parameter_counts",
@@ -54,38 +59,51 @@ __all__ = [
 # ---------------------------------------------------------------------------- the energy
 
 
-def energy(z: Tensor, memories: Tensor, *, beta: float | Tensor) -> Tensor:
+def energy(z: Tensor, memories: Tensor, *, beta_whole: float | Tensor) -> Tensor:
     r"""The Gaussian-kernel energy, :math:`-\frac1\beta\log\sum_\mu e^{-\beta\|z-\xi^\mu\|^2}`.
 
     The plain form that training differentiates with respect to the memories. It works in the
     precision of its arguments, outside autocast.
 
     Args:
-        z: (\*batch, d); memories: (K, d); beta: > 0, of the whole square.
+        z: (\*batch, d). memories: (K, d).
+        beta_whole: > 0; multiplies the whole square, twice our beta.
 
     Returns:
         (\*batch).
 
+    Raises:
+        TypeError, ValueError: shapes or dtypes that do not fit, beta_whole that is not above 0.
+
     Source: EM 4.
 
-    >>> energy(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0], [9.0, 9.0]]), beta=30.0)
+    >>> bank = torch.tensor([[0.0, 0.0], [9.0, 9.0]])
+    >>> energy(torch.tensor([[0.0, 1.0]]), bank, beta_whole=30.0)
     tensor([1.])
     """
+    _fits("z", z, memories)
+    return _energy(z, memories, _check.positive("beta_whole", beta_whole))
+
+
+def _energy(z: Tensor, memories: Tensor, beta: float | Tensor) -> Tensor:
     with torch.autocast(z.device.type, enabled=False):
+        # From one centre: far from the origin the squares would drown what they differ by.
+        centre = memories.detach().mean(0)
+        z, memories = z - centre, memories - centre
         squares = z.square().sum(-1, keepdim=True) + memories.square().sum(-1)
         squares = (squares - 2 * (z @ memories.T)).clamp(min=0)
         return -torch.logsumexp(-beta * squares, dim=-1) / beta
 
 
-def energy_gradient(z: Tensor, memories: Tensor, *, beta: float) -> Tensor:
+def energy_gradient(z: Tensor, memories: Tensor, *, beta_whole: float) -> Tensor:
     r"""Gradient of :func:`energy` in z, :math:`2\,(z - \sum_\mu p_\mu\xi^\mu)`.
 
-    Here :math:`p = \mathrm{softmax}_\mu(-\beta\|z-\xi^\mu\|^2)`. Shapes as there.
+    Here :math:`p = \mathrm{softmax}_\mu(-\beta\|z-\xi^\mu\|^2)`. Shapes and errors as there.
 
-    >>> energy_gradient(torch.tensor([3.0, 4.0]), torch.zeros(1, 2), beta=30.0)
+    >>> energy_gradient(torch.tensor([3.0, 4.0]), torch.zeros(1, 2), beta_whole=30.0)
     tensor([6., 8.])
     """
-    return 2 * lse_gradient(z, memories, beta=2 * beta)
+    return 2 * lse_gradient(z, memories, beta=2 * _check.positive("beta_whole", beta_whole))
 
 
 def beta_schedule(
@@ -93,26 +111,34 @@ def beta_schedule(
 ) -> float:
     """Inverse temperature at ``step`` (from 0): linear from ``start`` to ``end``, then constant.
 
+    ``start`` and ``end`` are of the whole square, > 0; with ``steps`` = 0 it is ``end`` from the
+    first step on.
+
     Source: EM A.3.
 
     >>> beta_schedule(0), beta_schedule(25_000), beta_schedule(800_000)
     (0.000125, 15.0000625, 30.0)
     """
     _check.count("step", step, least=0)
-    if steps <= 0:
+    _check.positive("start", start)
+    _check.positive("end", end)
+    if _check.count("steps", steps, least=0) == 0:
         return float(end)
     return start + (end - start) * min(1.0, step / steps)
 
 
-def noise_scale(beta: float, step_size: float) -> float:
+def noise_scale(beta_whole: float, step_size: float) -> float:
     r"""Standard deviation per step with which Langevin dynamics samples :math:`e^{-\beta E}`.
+
+    Here E and beta are EM's, of the whole square.
 
     A step :math:`-\eta\nabla E` needs the noise :math:`\sqrt{2\eta/\beta}`.
 
     >>> round(noise_scale(30.0, 0.05), 4)  # EM A.3 adds 0.005
     0.0577
     """
-    return math.sqrt(2 * _check.positive("step_size", step_size) / _check.positive("beta", beta))
+    step_size = _check.positive("step_size", step_size)
+    return math.sqrt(2 * step_size / _check.positive("beta_whole", beta_whole))
 
 
 # ---------------------------------------------------------------------------- the memories
@@ -164,15 +190,20 @@ def replace_memories(
     n = round(fraction * len(memories))
     if len(latents) < n:
         raise ValueError(f"latents: got {len(latents)} codes, expected at least {n} to replace by")
-    device = memories.device
-    order = torch.randperm(len(memories), generator=generator, device=device)
+    order = _order(len(memories), generator, memories)
     if counts is not None:
         order = order[counts[order].argsort(stable=True)]
     gone = order[:n]
-    source = torch.randperm(len(latents), generator=generator, device=device)[:n]
+    source = _order(len(latents), generator, memories)[:n]
     new = memories.clone()
     new[gone] = latents[source].to(memories.dtype)
     return new, gone
+
+
+def _order(n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Draw an order of ``n`` where the generator lives, for where ``like`` lives."""
+    where = like.device if generator is None else generator.device
+    return torch.randperm(n, generator=generator, device=where).to(like.device)
 
 
 def coupled_loss(
@@ -181,7 +212,7 @@ def coupled_loss(
     x: Tensor,
     memories: Tensor,
     *,
-    beta: float | Tensor,
+    beta_whole: float | Tensor,
     stop_gradient: bool = True,
 ) -> tuple[Tensor, Tensor]:
     r"""The two terms of EM 7 for each picture: :math:`E_\Xi(\Omega(z))` and the mean square error.
@@ -190,13 +221,36 @@ def coupled_loss(
 
     Args:
         z: (B, d) codes; decoded, x: (B, \*shape) pictures; memories: (K, d).
+        beta_whole: > 0, of the whole square.
 
     Returns:
         ``(energy, reconstruction)``, each (B,); their sum is the loss.
+
+    Raises:
+        TypeError, ValueError: shapes or dtypes that do not fit, beta_whole that is not above 0.
     """
+    _check.positive("beta_whole", beta_whole)
+    _fits("z", _full(z), memories)
+    _check.floating("x", x)
+    if decoded.shape != x.shape or x.shape[:1] != z.shape[:1]:
+        raise ValueError(
+            f"decoded, x: got shapes {tuple(decoded.shape)} and {tuple(x.shape)}, expected one "
+            f"shape ({z.shape[0]}, ...)"
+        )
+    return _coupled_loss(z, decoded, x, memories, beta_whole, stop_gradient)
+
+
+def _coupled_loss(z, decoded, x, memories, beta, stop_gradient) -> tuple[Tensor, Tensor]:
     code = z.detach() if stop_gradient else z
     error = (_full(decoded) - x).square().flatten(1).mean(1)
-    return energy(_full(code), memories, beta=beta), error
+    return _energy(_full(code), memories, beta), error
+
+
+def _fits(name: str, z: Tensor, memories: Tensor) -> None:
+    """Refuse codes that are none of these memories' kind."""
+    _check.floating("memories", _check.matrix("memories", memories))
+    _check.last_dim(name, _check.floating(name, z), memories.shape[1])
+    _check.same_kind(name, z, memories)
 
 
 def _full(x: Tensor) -> Tensor:
@@ -212,7 +266,7 @@ def sample_latents(
     n: int | None = None,
     *,
     start: Tensor | None = None,
-    beta: float = 30.0,
+    beta_whole: float = 30.0,
     sigma: float = 10.0,
     steps: int = 100,
     step_size: float = 0.05,
@@ -227,32 +281,43 @@ def sample_latents(
     Args:
         memories: (K, d).
         n: number of codes; or give ``start`` (n, d) yourself.
-        beta, sigma, steps, step_size, noise: as in EM A.3.
+        beta_whole, sigma, steps, step_size, noise: as in EM A.3.
+        generator: of the start and of the noise; one on the CPU serves any device.
         record: keep the whole way.
 
     Returns:
         A :class:`amtutor.descent.Descent`; ``state`` is (n, d).
 
+    Raises:
+        TypeError, ValueError: both or neither of n and start, or what :func:`energy` refuses.
+
     Source: EM 8 and A.3.
     """
-    _check.matrix("memories", memories)
+    _check.floating("memories", _check.matrix("memories", memories))
+    _check.positive("beta_whole", beta_whole)
     if (n is None) == (start is None):
         raise ValueError("n, start: expected exactly one of them")
     if start is None:
         size = (_check.count("n", n), memories.shape[1])
-        start = torch.randn(
-            size, generator=generator, device=memories.device, dtype=memories.dtype
-        ) * _check.positive("sigma", sigma)
+        start = _normal(size, generator, memories) * _check.positive("sigma", sigma)
+    _fits("start", start, memories)
     return descend(
-        lambda z: 2 * lse_energy(z, memories, beta=2 * beta),
+        lambda z: 2 * lse_energy(z, memories, beta=2 * beta_whole),
         start,
-        gradient=lambda z: energy_gradient(z, memories, beta=beta),
+        gradient=lambda z: energy_gradient(z, memories, beta_whole=beta_whole),
         steps=steps,
         step_size=step_size,
         noise=noise,
         generator=generator,
         record=record,
     )
+
+
+def _normal(size: Sequence[int], generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Draw standard normal numbers where the generator lives, for where ``like`` lives."""
+    where = like.device if generator is None else generator.device
+    drawn = torch.randn(tuple(size), generator=generator, device=where, dtype=like.dtype)
+    return drawn.to(like.device)
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -304,14 +369,14 @@ class Residual(nn.Module):
         return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
 
 
-class Attention(nn.Module):
+class PixelAttention(nn.Module):
     """Every place of the picture looks at every other, in several heads."""
 
-    def __init__(self, channels: int, heads: int = 4, groups: int = 32):
+    def __init__(self, channels: int, *, n_heads: int = 4, groups: int = 32):
         super().__init__()
-        if channels % heads:
-            raise _check.fail("heads", heads, f"a divisor of the {channels} channels")
-        self.heads, self.norm = heads, nn.GroupNorm(groups, channels)
+        if _check.count("channels", channels) % _check.count("n_heads", n_heads):
+            raise _check.fail("n_heads", n_heads, f"a divisor of the {channels} channels")
+        self.n_heads, self.norm = n_heads, nn.GroupNorm(groups, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.out = nn.Conv2d(channels, channels, 1, bias=False)
         nn.init.zeros_(self.out.weight)
@@ -319,7 +384,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
         b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.n_heads, c // self.n_heads, h * w)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
         return x + self.out(seen.reshape(b, c, h, w))
@@ -337,26 +402,76 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def _levels(
-    channels: Sequence[int],
-    sizes: Sequence[int],
-    *,
-    blocks: int,
-    attention: Sequence[int],
-    heads: int,
-    groups: int,
-    up: bool,
-) -> nn.Sequential:
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What `Encoder` and `Decoder` are made of; the defaults are EM A.3's.
+
+    Attributes:
+        width: channels of the first level; ``multipliers`` times it are those of all levels.
+        blocks: residual blocks in each level. attention: sides of the levels that have it.
+        n_heads: of the attention. groups: of the group normalisation.
+        patch: 1 as in EM; with 2 every 2 x 2 square of pixels is one place from the start.
+        size: side of a picture.
+
+    Raises:
+        ValueError: a count below 1, or numbers that do not divide.
+    """
+
+    width: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 4)
+    blocks: int = 4
+    attention: tuple[int, ...] = (16, 8)
+    n_heads: int = 4
+    groups: int = 32
+    patch: int = 1
+    size: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        for name in ("width", "blocks", "n_heads", "groups", "patch", "size"):
+            _check.count(name, getattr(self, name))
+        for m in self.multipliers:
+            _check.count("multipliers", m)
+        if not self.multipliers or self.sides[-1] * 2 ** (len(self.sides) - 1) * self.patch != (
+            self.size
+        ):
+            wanted = f"a number of levels that {self.size // self.patch} pixels can halve"
+            raise _check.fail("multipliers", tuple(self.multipliers), wanted)
+        if any(c % self.groups for c in self.channels):
+            raise _check.fail(
+                "groups", self.groups, f"a divisor of every level's channels {self.channels}"
+            )
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of every level, first to last."""
+        return [self.width * m for m in self.multipliers]
+
+    @property
+    def sides(self) -> list[int]:
+        """Side of every level in places, first to last."""
+        return [self.size // self.patch // 2**i for i in range(len(self.multipliers))]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Shape:
+        """Take from a training config what is about the shape."""
+        known = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+
+def _levels(shape: Shape, *, up: bool) -> nn.Sequential:
     """Stack levels of residual blocks, a change of resolution between every two."""
+    levels = list(zip(shape.channels, shape.sides, strict=True))
+    levels = levels[::-1] if up else levels
     parts: list[nn.Module] = []
-    here = channels[0]
-    for i, (c, size) in enumerate(zip(channels, sizes, strict=True)):
-        for _ in range(blocks):
-            parts.append(Residual(here, c, groups))
+    here = levels[0][0]
+    for i, (c, side) in enumerate(levels):
+        for _ in range(shape.blocks):
+            parts.append(Residual(here, c, shape.groups))
             here = c
-            if size in attention:
-                parts.append(Attention(c, heads, groups))
-        if i < len(channels) - 1:
+            if side in shape.attention:
+                parts.append(PixelAttention(c, n_heads=shape.n_heads, groups=shape.groups))
+        if i < len(levels) - 1:
             parts.append(Upsample(c) if up else _conv(c, c, stride=2))
     return nn.Sequential(*parts)
 
@@ -364,44 +479,22 @@ def _levels(
 class Encoder(nn.Module):
     r"""Pictures to codes on the shell, :math:`f_\theta`: (B, 3, S, S) to (B, d).
 
-    EM A.3: the ResNet of DDPM without time; per level ``blocks`` residual blocks, attention at the
-    given resolutions, and half the resolution after every level but the last; then flattened,
-    projected to d numbers, and RMS-normalised.
+    EM A.3: the ResNet of DDPM without time; per level a few residual blocks, attention at some
+    resolutions, and half the resolution after every level but the last; then flattened, projected
+    to d numbers, and RMS-normalised.
 
     Args:
-        dim: d. width: channels of the first level; ``multipliers`` times it are the others'.
-        patch: 1 as in EM; with 2 every 2x2 square of pixels is one place from the start (cheaper).
-        groups: of the group normalisation, 32 in EM.
+        dim: d. shape: all else.
     """
 
-    def __init__(
-        self,
-        dim: int = 512,
-        *,
-        width: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 4),
-        blocks: int = 4,
-        attention: Sequence[int] = (16, 8),
-        heads: int = 4,
-        groups: int = 32,
-        patch: int = 1,
-        size: int = 32,
-    ):
+    def __init__(self, dim: int = 512, *, shape: Shape | None = None):
         super().__init__()
-        self.patch = patch
-        channels, sizes = _plan(width, multipliers, size // patch, groups)
-        self.stem = _conv(3 * patch**2, channels[0])
-        self.levels = _levels(
-            channels,
-            sizes,
-            blocks=blocks,
-            attention=attention,
-            heads=heads,
-            groups=groups,
-            up=False,
-        )
-        self.norm = nn.GroupNorm(groups, channels[-1])
-        self.out = nn.Linear(channels[-1] * sizes[-1] ** 2, dim)
+        shape = shape or Shape()
+        self.patch, last = shape.patch, shape.channels[-1]
+        self.stem = _conv(3 * shape.patch**2, shape.channels[0])
+        self.levels = _levels(shape, up=False)
+        self.norm = nn.GroupNorm(shape.groups, last)
+        self.out = nn.Linear(last * shape.sides[-1] ** 2, _check.count("dim", dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return codes of length sqrt(d), in float32 at least."""
@@ -415,35 +508,15 @@ class Decoder(nn.Module):
     The encoder backwards; arguments as there.
     """
 
-    def __init__(
-        self,
-        dim: int = 512,
-        *,
-        width: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 4),
-        blocks: int = 4,
-        attention: Sequence[int] = (16, 8),
-        heads: int = 4,
-        groups: int = 32,
-        patch: int = 1,
-        size: int = 32,
-    ):
+    def __init__(self, dim: int = 512, *, shape: Shape | None = None):
         super().__init__()
-        self.patch = patch
-        channels, sizes = (p[::-1] for p in _plan(width, multipliers, size // patch, groups))
-        self.first = (channels[0], sizes[0], sizes[0])
-        self.stem = nn.Linear(dim, math.prod(self.first))
-        self.levels = _levels(
-            channels,
-            sizes,
-            blocks=blocks,
-            attention=attention,
-            heads=heads,
-            groups=groups,
-            up=True,
-        )
-        self.norm = nn.GroupNorm(groups, channels[-1])
-        self.out = _conv(channels[-1], 3 * patch**2)
+        shape = shape or Shape()
+        self.patch = shape.patch
+        self.first = (shape.channels[-1], shape.sides[-1], shape.sides[-1])
+        self.stem = nn.Linear(_check.count("dim", dim), math.prod(self.first))
+        self.levels = _levels(shape, up=True)
+        self.norm = nn.GroupNorm(shape.groups, shape.channels[0])
+        self.out = _conv(shape.channels[0], 3 * shape.patch**2)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return pictures; the range is not enforced."""
@@ -454,70 +527,96 @@ class Decoder(nn.Module):
         return F.pixel_shuffle(self.out(F.silu(self.norm(h))), self.patch)
 
 
-def _plan(width: int, multipliers: Sequence[int], size: int, groups: int):
-    """Channels and side of every level, first to last."""
-    channels = [width * m for m in multipliers]
-    sizes = [size // 2**i for i in range(len(channels))]
-    if sizes[-1] * 2 ** (len(sizes) - 1) != size or sizes[-1] < 1:
-        raise _check.fail(
-            "multipliers", tuple(multipliers), f"a number of levels that {size} pixels can halve"
-        )
-    if any(c % groups for c in channels):
-        raise _check.fail("groups", groups, f"a divisor of every level's channels {channels}")
-    return channels, sizes
-
-
 class LatentMemory(nn.Module):
     r"""The whole system of EM section 4: encoder, decoder, and K memories of d numbers.
 
     The memories start as ``memory_std`` times standard normal numbers: with 1, near the shell that
-    the codes live on.
+    the codes live on. `encode` and `decode` work on floats in [-1, 1] and are differentiable;
+    `encode_images` and `decode_images` on uint8 pictures, in parts and without gradient.
 
-    >>> model = LatentMemory(6, 16, width=8, multipliers=(1, 1), blocks=1, attention=(), groups=4)
+    Args:
+        n_memories: K. dim: d. shape: of encoder and decoder. memory_std: >= 0.
+        generator: source of all first weights; without one, torch's own.
+
+    >>> shape = Shape(width=8, multipliers=(1, 1), blocks=1, attention=(), groups=4)
+    >>> model = LatentMemory(6, 16, shape=shape)
     >>> x = torch.zeros(5, 3, 32, 32)
     >>> z = model.encode(x)
-    >>> z.shape, model.decode(z).shape, model(x, beta=1.0)[0].shape
+    >>> z.shape, model.decode(z).shape, model(x, beta_whole=1.0)[0].shape
     (torch.Size([5, 16]), torch.Size([5, 3, 32, 32]), torch.Size([5]))
     """
 
-    def __init__(self, memories: int, dim: int = 512, *, memory_std: float = 1.0, **shape):
+    card: dict[str, Any]  # of weights that ship, see `load`
+
+    def __init__(
+        self,
+        n_memories: int,
+        dim: int = 512,
+        *,
+        shape: Shape | None = None,
+        memory_std: float = 1.0,
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
-        self.encode, self.decode = Encoder(dim, **shape), Decoder(dim, **shape)
-        size = (_check.count("memories", memories), _check.count("dim", dim))
-        self.memories = nn.Parameter(memory_std * torch.randn(size))
+        size = (_check.count("n_memories", n_memories), _check.count("dim", dim))
+        _check.non_negative("memory_std", memory_std)
+        with _drawing_from(generator):
+            self.encode, self.decode = Encoder(dim, shape=shape), Decoder(dim, shape=shape)
+            self.memories = nn.Parameter(memory_std * torch.randn(size))
 
     def forward(
-        self, x: Tensor, *, beta: float | Tensor, stop_gradient: bool = True
+        self, x: Tensor, *, beta_whole: float | Tensor, stop_gradient: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Return the two terms of :func:`coupled_loss`, each (B,), for pictures x in [-1, 1]."""
         z = self.encode(x)
-        return coupled_loss(
-            z, self.decode(z), x, self.memories, beta=beta, stop_gradient=stop_gradient
-        )
+        return _coupled_loss(z, self.decode(z), x, self.memories, beta_whole, stop_gradient)
 
     @torch.no_grad()
-    def codes(self, images: Tensor, *, batch_size: int = 500) -> Tensor:
+    def encode_images(self, images: Tensor, *, batch_size: int = 500) -> Tensor:
         """Encode uint8 pictures (N, 3, S, S) in parts: (N, d)."""
-        return torch.cat([self.encode(to_pixels(part)) for part in images.split(batch_size)])
+        parts = _pictures("images", images).split(_check.count("batch_size", batch_size))
+        return torch.cat([self.encode(to_pixels(part)) for part in parts])
 
     @torch.no_grad()
-    def pictures(self, z: Tensor, *, batch_size: int = 500) -> Tensor:
+    def decode_images(self, z: Tensor, *, batch_size: int = 500) -> Tensor:
         """Decode codes (N, d) in parts: uint8 (N, 3, S, S)."""
-        return torch.cat([to_pictures(self.decode(part)) for part in z.split(batch_size)])
+        _check.last_dim("z", _check.floating("z", z), self.memories.shape[1])
+        parts = z.split(_check.count("batch_size", batch_size))
+        return torch.cat([to_pictures(self.decode(part)) for part in parts])
 
 
-def load_latent(name: str = "latent_cpu") -> tuple[LatentMemory, dict]:
-    """Return a trained system that ships with the package, in eval mode, and its card.
+def _pictures(name: str, images: Tensor) -> Tensor:
+    good = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.ndim == 4
+    if not good or images.shape[1] != 3:
+        raise ValueError(f"{name}: got a {_check.describe(images)}, expected uint8 (N, 3, S, S)")
+    return images
+
+
+@contextlib.contextmanager
+def _drawing_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Have torch's layers draw their first weights from ``generator``, where one is given."""
+    if generator is None:
+        yield
+        return
+    where = generator.device
+    seed = int(torch.randint(2**62, (), generator=generator, device=where))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def load(name: str = "latent_cpu") -> LatentMemory:
+    """Return a trained system that ships, in eval mode, its card in ``model.card``.
 
     Raises:
-        ValueError: no such weights ship.
+        ValueError: no such system ships.
     """
-    tensors, card = _weights.shipped(name)
+    tensors, card = _weights.shipped(name, kind="latent memory")
     c = card["config"]
-    shape = {k: c[k] for k in "width multipliers blocks attention heads groups patch".split()}
-    model = LatentMemory(c["memories"], c["dim"], **shape)
+    model = LatentMemory(c["n_memories"], c["dim"], shape=Shape.of(c))
     model.load_state_dict({k: v.float() for k, v in tensors.items()})
-    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False), card
+    model.card = card
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def parameter_counts(model: LatentMemory) -> dict[str, int]:

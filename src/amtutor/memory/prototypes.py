@@ -18,13 +18,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import resources
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from amtutor import _check
+from amtutor import _check, _weights
 from amtutor.memory.dense import lse_energy
 
 __all__ = [
@@ -428,10 +426,8 @@ def load_digits() -> tuple[Tensor, Tensor]:
     Preset ``mnist-prototypes`` makes them (results/mnist-prototypes says how); they ship with the
     package in float16, sorted by class and, within a class, by slant.
     """
-    file = resources.files("amtutor") / "weights" / "mnist_prototypes.npz"
-    with file.open("rb") as stream, np.load(stream) as arrays:
-        memories = torch.from_numpy(arrays["memories"].astype(np.float32))
-        return memories, torch.from_numpy(arrays["labels"].astype(np.int64))
+    tensors, _ = _weights.shipped("mnist_prototypes", kind="prototypes")
+    return tensors["memories"].float(), tensors["labels"].long()
 
 
 # ---------------------------------------------------------------------------- checks

@@ -376,7 +376,7 @@ def load(name: str = "et-completion") -> PatchModel:
     Raises:
         ValueError: no such model ships.
     """
-    tensors, card = _weights.shipped(name.replace("-", "_"))
+    tensors, card = _weights.shipped(name, kind="masked images")
     model = build(card["config"])
     model.load_state_dict({k: v.to(torch.get_default_dtype()) for k, v in tensors.items()})
     model.card = card

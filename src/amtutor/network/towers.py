@@ -9,13 +9,10 @@ does.
 
 from __future__ import annotations
 
-from importlib import resources
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from amtutor import _check
+from amtutor import _check, _weights
 from amtutor.network import synapses
 from amtutor.network.ham import HAM, NeuronLayer, States
 from amtutor.network.lagrangians import Softmax, Tanh
@@ -195,22 +192,14 @@ def load(name: str = "tower") -> HAM:
     checksums in ``results/ham-mnist``); "one_way" is its feed-forward twin, for `one_way`; "small"
     learned from 1 400 of scikit-learn's 8 x 8 digits (``tools/explorable_tower.py``).
     """
-    _check.choice("name", name, ("tower", "one_way", "small"))
-    file = f"ham_digits_{name}.npz" if name == "small" else f"ham_mnist_{name}.npz"
-    file = resources.files("amtutor") / "weights" / file
-    with file.open("rb") as stream, np.load(stream) as arrays:
-        weights = {key: torch.from_numpy(arrays[key].astype(np.float32)) for key in arrays}
-    shape, conv = weights["synapses.0.bias"].shape, weights["synapses.1.weight"]
-    cells = weights["synapses.4.bias"].shape
-    ham = tower(
-        tuple(shape),
-        channels=len(conv),
-        kernel_size=conv.shape[-1],
-        stride=(shape[-1] - conv.shape[-1]) // (2 * cells[-1] - 1),
-        hidden=len(weights["synapses.6.bias"]),
-    )
-    ham.load_state_dict(weights)
+    _check.choice("name", name, tuple(_FILES))
+    tensors, card = _weights.shipped(_FILES[name], kind="tower")
+    ham = tower(**card["config"])
+    ham.load_state_dict({k: v.float() for k, v in tensors.items()})
     return ham.requires_grad_(False)
+
+
+_FILES = {"tower": "ham_mnist_tower", "one_way": "ham_mnist_one_way", "small": "ham_digits_small"}
 
 
 # Checks

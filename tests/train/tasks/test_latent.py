@@ -14,7 +14,15 @@ from amtutor.train import Draws, fit, load_preset, preset_names
 from amtutor.train.tasks.latent import Latent, winners_of_noise
 
 SMALL = [
-    *("batch_size=8", "memories=12", "dim=8", "width=8", "groups=4", "train_images=0", "steps=12"),
+    *(
+        "batch_size=8",
+        "n_memories=12",
+        "dim=8",
+        "width=8",
+        "groups=4",
+        "train_images=0",
+        "steps=12",
+    ),
     *("beta_steps=10", "replace_every=2", "log_every=3", "sample_every=0", "checkpoint_every=0"),
 ]
 
@@ -42,10 +50,10 @@ def built(t):
 @pytest.mark.parametrize("k", [1536, 3072, 4096])
 def test_presets_have_the_settings_of_em_a3(k):
     c = load_preset(f"latent-{k}").config
-    assert (c.memories, c.dim, c.steps, c.batch_size) == (k, 512, 800_000, 64)
+    assert (c.n_memories, c.dim, c.steps, c.batch_size) == (k, 512, 800_000, 64)
     assert (c.lr, c.betas, c.weight_decay, c.warmup_steps) == (2e-4, (0.9, 0.95), 0.05, 20_000)
     assert (c.optimizer, c.schedule, c.final_lr, c.precision) == ("adamw", "cosine", 0.0, "bf16")
-    assert (c.width, c.multipliers, c.blocks, c.attention, c.heads) == (
+    assert (c.width, c.multipliers, c.blocks, c.attention, c.n_heads) == (
         *(128, (1, 2, 2, 4), 4, (16, 8), 4),
     )
     assert (c.beta_start, c.beta_end, c.beta_steps) == (1.25e-4, 30.0, 50_000)
@@ -64,7 +72,7 @@ def test_all_latent_presets_load():
 def test_memories_are_replaced_ten_times_by_codes_and_then_no_more():
     t = task("beta_steps=20", "replace_every=2", "precision=fp32")
     model, pictures = built(t), t.data()
-    codes = model.codes(pictures["images"])
+    codes = model.encode_images(pictures["images"])
     changed = []
     for step in range(1, 31):
         with torch.no_grad():
@@ -82,7 +90,7 @@ def test_replacement_is_the_same_on_every_process_and_idle_ones_go_first():
     t = task("replace_every=1", "replace_idle=yes", "replace_fraction=0.5", "precision=fp32")
     model, pictures = built(t), t.data()
     before = model.memories.detach().clone()
-    counts = latent.memory_counts(model.codes(pictures["images"]), before)
+    counts = latent.memory_counts(model.encode_images(pictures["images"]), before)
     ends = []
     for rank in (0, 1):
         with torch.no_grad():
@@ -100,7 +108,7 @@ def test_loss_is_em_7_and_beta_follows_the_schedule():
     draws = Draws(0, 4, 8)
     loss, metrics = t.loss(model, pictures, draws)
     x = latent.to_pixels(pictures["images"][draws.rows(60)])
-    energy, error = model(x, beta=latent.beta_schedule(4, steps=10))
+    energy, error = model(x, beta_whole=latent.beta_schedule(4, steps=10))
     torch.testing.assert_close(loss, energy.mean() + error.mean())
     assert float(metrics["beta"]) == pytest.approx(12.0, rel=1e-3)
     loss.backward()
@@ -139,7 +147,7 @@ def test_samples_are_decoded_memories():
     samples = t.sample(model, 5, seed=3)
     assert samples.dtype == torch.uint8 and samples.shape == (5, 3, 32, 32)
     assert torch.equal(samples, t.sample(model, 5, seed=3))
-    decoded = model.pictures(model.memories.detach()).int()
+    decoded = model.decode_images(model.memories.detach()).int()
     gaps = (samples[:, None].int() - decoded[None]).abs().flatten(2).amax(2).amin(1)
     assert gaps.max() <= 1
     g = torch.Generator().manual_seed(0)
@@ -157,7 +165,7 @@ def test_a_run_says_what_became_of_its_memories_and_exports_weights(tmp_path):
     assert 0 <= last["eval/dead_fraction"] < 1 and 1 <= last["eval/distinct_of_50k"] <= 12
     assert {"energy", "reconstruction", "gradient_memories", "gradient_encoder"} <= last.keys()
     card = json.loads((tmp_path / "run" / "latent.json").read_text("utf-8"))
-    assert card["parameters"]["memories"] == 12 * 8 and card["config"]["memories"] == 12
+    assert card["parameters"]["memories"] == 12 * 8 and card["config"]["n_memories"] == 12
     assert (tmp_path / "run" / "latent.safetensors").stat().st_size > 2 * card["parameters"]["all"]
 
 

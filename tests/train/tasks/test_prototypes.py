@@ -28,11 +28,11 @@ def config(*sets):
 
 def test_presets_are_those_of_the_paper():
     dino, digits = (load_preset(n).config for n in ("dinosaur", "mnist-prototypes"))
-    assert (dino.memories, dino.beta, dino.lr, dino.batch_size, dino.steps) == (
+    assert (dino.n_memories, dino.beta, dino.lr, dino.batch_size, dino.steps) == (
         *(120, 2 * 30, 0.007, 64, 6000),
     )
     assert dino.noise == (1.0, 0.1) and dino.init_std == 1.5
-    assert (digits.memories, digits.beta, digits.lr, digits.batch_size, digits.steps) == (
+    assert (digits.n_memories, digits.beta, digits.lr, digits.batch_size, digits.steps) == (
         *(1000, 2 * 0.6, 2e-3, 256, 8000),
     )
     assert digits.noise == (1.0, 0.01) and digits.clip and not digits.langevin
@@ -128,7 +128,7 @@ def test_digits_are_learned_and_sampled(tmp_path):
     except amdata.DataNotFound as missing:
         pytest.skip(str(missing))
     c = load_preset(
-        "mnist-prototypes-smoke", ["steps=40", "memories=40", "checkpoint_every=0"]
+        "mnist-prototypes-smoke", ["steps=40", "n_memories=40", "checkpoint_every=0"]
     ).config
     run = fit(c, tmp_path, **QUIET)
     first, last = run.metrics()[0], run.metrics()[-1]
@@ -163,7 +163,7 @@ def test_names_by_vote():
     [
         ("points=cats", "points = 'cats'"),
         ("beta=0", "beta = 0.0"),
-        ("memories=0", "memories = 0"),
+        ("n_memories=0", "n_memories = 0"),
         ("noise=-1,0", "noise = -1.0"),
         ("langevin=-1", "langevin = -1.0"),
     ],

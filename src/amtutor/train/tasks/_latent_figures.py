@@ -45,7 +45,7 @@ def draw(task: Latent, model: LatentMemory, data: dict, folder: Path, run: Run) 
             "fig04_energies": lambda: energies(model, memories, codes, images, task.config),
             "fig08_losses": lambda: losses(run),
             "fig09_gradients": lambda: gradients(run),
-            "fig10_memories": lambda: sheet(model.pictures(memories[:384]), 24),
+            "fig10_memories": lambda: sheet(model.decode_images(memories[:384]), 24),
             "fig11_samples": lambda: sheet(task.sample(model, 384, seed=2), 24),
         }
         files = []
@@ -80,15 +80,15 @@ def samples_and_noise(task: Latent, model: LatentMemory):
     walk = latent.sample_latents(
         model.memories.detach(),
         start=start,
-        beta=c.beta_end,
+        beta_whole=c.beta_end,
         steps=c.descent_steps,
         step_size=c.descent_step_size,
         noise=c.langevin,
         generator=g,
     )
     fig, (a, b) = show.figure(2, width=8.0, height=4.3)
-    _place(a, mosaic(model.pictures(walk.state), 8), "samples")
-    _place(b, mosaic(model.pictures(start), 8), "their starts, decoded")
+    _place(a, mosaic(model.decode_images(walk.state), 8), "samples")
+    _place(b, mosaic(model.decode_images(start), 8), "their starts, decoded")
     return fig
 
 
@@ -102,10 +102,10 @@ def memories_and_neighbours(model, memories: Tensor, codes: Tensor, images: Tens
     gaps, nearest = torch.cdist(memories, codes).topk(3, largest=False)
     order = gaps[:, 0].masked_fill(~used, torch.inf).argsort()[: int(used.sum())]
     chosen = torch.cat([order[:4], order[-4:]])
-    decoded = model.pictures(memories[chosen])
+    decoded = model.decode_images(memories[chosen])
     rows = [torch.cat([d[None], images[n]]) for d, n in zip(decoded, nearest[chosen], strict=True)]
     fig, (a, b) = show.figure(2, width=8.0, height=5.0)
-    _place(a, mosaic(model.pictures(memories[:64]), 8), "memories, decoded")
+    _place(a, mosaic(model.decode_images(memories[:64]), 8), "memories, decoded")
     _place(b, mosaic(torch.cat(rows), 4), "a memory, and its three nearest")
     return fig
 
@@ -123,7 +123,7 @@ def energies(model, memories: Tensor, codes: Tensor, images: Tensor, config):
     for ax, rows, title in zip(pair, (order[:6], order[-6:]), ("low", "high"), strict=True):
         two = torch.cdist(codes[rows], memories).topk(2, largest=False).indices
         shown = [
-            torch.cat([image[None], model.pictures(memories[pick])])
+            torch.cat([image[None], model.decode_images(memories[pick])])
             for image, pick in zip(images[rows], two, strict=True)
         ]
         _place(ax, mosaic(torch.cat(shown), 6), f"{title}: picture, two nearest memories")

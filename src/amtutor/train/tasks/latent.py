@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 class LatentSettings(Settings):
     """Settings of the latent memory; the defaults are EM A.3's, or our choice where it has none."""
 
-    memories: int = 4096  # K
+    n_memories: int = 4096  # K
     dim: int = 512  # d
     width: int = 128  # channels of the first level
     multipliers: tuple[int, ...] = (1, 2, 2, 4)
     blocks: int = 4  # residual blocks per level
     attention: tuple[int, ...] = (16, 8)  # resolutions
-    heads: int = 4
+    n_heads: int = 4
     groups: int = 32
     patch: int = 1  # ours: 2 halves the resolution before the first level
-    beta_start: float = 1.25e-4  # of the whole square, as in EM 4
+    beta_start: float = 1.25e-4  # both of the whole square, as in EM 4
     beta_end: float = 30.0
     beta_steps: int = 50_000
     replace_every: int = 5000  # only during the first beta_steps
@@ -51,10 +51,9 @@ class LatentSettings(Settings):
     train_images: int = 0  # 0: all of them
     log_gradients: bool = True  # norms of the three gradients at every logged step (EM Fig 9)
 
-    def shape(self) -> dict:
-        """Return what Encoder and Decoder are made with."""
-        names = "width multipliers blocks attention heads groups patch".split()
-        return {name: getattr(self, name) for name in names}
+    def shape(self) -> latent.Shape:
+        """Return what encoder and decoder are made of."""
+        return latent.Shape.of(self.to_dict())
 
 
 @register("latent")
@@ -72,7 +71,7 @@ class Latent(Task):
     def build(self) -> nn.Module:
         """The system, channels last (three times as fast on a CPU)."""
         c = self.config
-        model = latent.LatentMemory(c.memories, c.dim, memory_std=c.memory_std, **c.shape())
+        model = latent.LatentMemory(c.n_memories, c.dim, shape=c.shape(), memory_std=c.memory_std)
         return model.to(memory_format=torch.channels_last)
 
     def loss(
@@ -83,7 +82,9 @@ class Latent(Task):
         x = latent.to_pixels(data["images"][draws.rows(len(data["images"]))])
         x = x.contiguous(memory_format=torch.channels_last)
         beta = self.beta(draws.step)
-        energy, error = (term.mean() for term in model(x, beta=beta, stop_gradient=c.stop_gradient))
+        energy, error = (
+            term.mean() for term in model(x, beta_whole=beta, stop_gradient=c.stop_gradient)
+        )
         loss = energy + error
         metrics = {"energy": energy.detach(), "reconstruction": error.detach(), "beta": beta}
         logged = (draws.step + 1) % c.log_every == 0
@@ -119,7 +120,7 @@ class Latent(Task):
             return
         generator = draws.shared("replace")
         # As many codes as are needed, or enough to count who is idle.
-        n = 8 * c.memories if c.replace_idle else round(c.replace_fraction * c.memories)
+        n = 8 * c.n_memories if c.replace_idle else round(c.replace_fraction * c.n_memories)
         n = min(n, len(data["images"]))
         rows = torch.randperm(len(data["images"]), generator=generator, device=self.device)[:n]
         codes = self.codes(model, data["images"][rows])
@@ -134,7 +135,7 @@ class Latent(Task):
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
         ):
-            return model.codes(images).float()
+            return model.encode_images(images).float()
 
     def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
         """Test error, and what became of the memories.
@@ -145,7 +146,7 @@ class Latent(Task):
         test = data["test"][:2000]
         with torch.no_grad():
             z = self.codes(model, test)
-            error = latent.to_pixels(model.pictures(z)) - latent.to_pixels(test)
+            error = latent.to_pixels(model.decode_images(z)) - latent.to_pixels(test)
             counts = latent.memory_counts(
                 self.codes(model, data["images"][:20_000]), model.memories
             )
@@ -169,14 +170,14 @@ class Latent(Task):
             walk = latent.sample_latents(
                 model.memories.detach(),
                 min(2000, n - at),
-                beta=c.beta_end,
+                beta_whole=c.beta_end,
                 sigma=c.sigma,
                 steps=c.descent_steps,
                 step_size=c.descent_step_size,
                 noise=c.langevin,
                 generator=generator,
             )
-            parts.append(model.pictures(walk.state))
+            parts.append(model.decode_images(walk.state))
         return torch.cat(parts)
 
     def figures(

@@ -34,7 +34,7 @@ class PrototypeSettings(Settings):
     # "mnist" is "mnist-train" (the official first 50 000) where it can be had, else "mnist-8000"
     # (8 000 of the 10 000 test digits, the other 2 000 held out).
     points: str = "dinosaur"
-    memories: int = 120
+    n_memories: int = 120
     beta: float = 60.0  # of half the square: EM's 30 is 60 here, its 0.6 is 1.2
     noise: tuple[float, float] = (1.0, 0.1)  # std of what is added to the data, first to last step
     clip: bool = False  # noisy data back into [0, 1]
@@ -46,7 +46,7 @@ class PrototypeSettings(Settings):
         """Check what the base class does not know."""
         super().__post_init__()
         _check.choice("points", self.points, POINTS)
-        _check.count("memories", self.memories)
+        _check.count("n_memories", self.n_memories)
         _check.positive("beta", self.beta)
         for name, value in (("noise", min(self.noise)), ("init_std", self.init_std)):
             _check.non_negative(name, value)
@@ -82,7 +82,7 @@ class Prototypes(Task):
     def build(self) -> nn.Module:
         """Memories, still without a place."""
         dim = 2 if self.config.points in ("dinosaur", "datasaurus") else 784
-        return Memories(self.config.memories, dim)
+        return Memories(self.config.n_memories, dim)
 
     def start(self, model: nn.Module, data: dict[str, Tensor], draws: Draws) -> None:
         """Scatter the memories around zero, or around the mean of the data as EM A.2 does."""

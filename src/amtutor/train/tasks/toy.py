@@ -23,7 +23,7 @@ class ToySettings(Settings):
     """Settings of the toy."""
 
     creatures: int = 64
-    memories: int = 32
+    n_memories: int = 32
     beta: float = 1.0
     noise: float = 0.3  # standard deviation of what is added to a creature, whose pixels are 0, 1
 
@@ -49,7 +49,7 @@ class Toy(Task):
 
     def build(self) -> nn.Module:
         """Memories, a grey haze at first."""
-        return Memories(self.config.memories, 24 * 24)
+        return Memories(self.config.n_memories, 24 * 24)
 
     def loss(
         self, model: nn.Module, data: dict[str, Tensor], draws: Draws
