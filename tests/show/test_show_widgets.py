@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import os
+
 import ipywidgets as ipw
 import matplotlib.pyplot as plt
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from amtutor import show
 from amtutor.show import widgets
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture
@@ -42,8 +49,7 @@ def test_static_is_the_picture_at_the_defaults_and_nothing_else(static, monkeypa
 def test_static_returns_the_figure_left_in_pyplot(static):
     made = []
     result = show.explore(lambda k: made.append(plt.subplots()[0]), k=(0, 4, 1))
-    assert result is made[0]
-    plt.close(result)
+    assert result is made[0] and plt.get_fignums() == []
 
 
 def test_live_sliders_carry_ranges_and_wait_for_the_hand_to_rest(live):
@@ -103,3 +109,109 @@ def test_errors_of_draw_are_never_swallowed(live):
 def test_bad_controls_are_one_clear_line(static, spec, message):
     with pytest.raises(ValueError, match=message):
         show.explore(lambda k: k, k=spec)
+
+
+# ------------------------------------------------------------------------ in a kernel, with a hand
+
+DRAWS = """
+import matplotlib, os
+matplotlib.use({backend!r})
+import matplotlib.pyplot as plt
+from IPython.display import Markdown
+from amtutor import show
+{style}
+def figure(n):
+    fig, ax = plt.subplots(); ax.plot([0, 1, n]); return fig
+def axes(n):
+    fig, ax = plt.subplots(); ax.plot([0, 1, n]); return ax
+def many_axes(n):
+    fig, axes = plt.subplots(1, 2); axes[0].plot([0, 1, n]); return axes
+def lines(n):
+    plt.figure(); return plt.plot([0, 1, n])
+def nothing_returned(n):
+    plt.plot([0, 1, n])
+def shown(n):
+    plt.plot([0, 1, n]); plt.show()
+def shown_and_returned(n):
+    fig, ax = plt.subplots(); ax.plot([0, 1, n]); plt.show(); return None
+def nothing(n):
+    n + 1
+def words(n):
+    return Markdown(f"n is {{n}}")
+def printed(n):
+    print("n is", n)
+""".strip()
+PICTURES = [
+    "figure", "axes", "many_axes", "lines", "nothing_returned", "shown", "shown_and_returned"
+]  # fmt: skip
+KERNELS = {
+    "inline, book's style": ("module://matplotlib_inline.backend_inline", "show.use_style()"),
+    "inline, no style": ("module://matplotlib_inline.backend_inline", ""),
+    "agg": ("agg", ""),
+}
+
+
+def run(*cells: str, **environment: str) -> nbformat.NotebookNode:
+    """Execute the cells in a fresh kernel."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    env = {**os.environ, "AMTUTOR_STATIC": "0", **environment}
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=True)
+    client.execute(env=env)
+    return notebook
+
+
+def shown_in(outputs: list) -> list[str]:
+    """What each output is: its richest form."""
+    kinds = ("image/png", WIDGET, "text/markdown", "text/plain")
+    return [
+        next(k for k in kinds if k in o["data"]) if "data" in o else o.get("text", "")
+        for o in outputs
+    ]
+
+
+def in_the_widget(notebook: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> tuple:
+    """What the widget shows that the cell names, and the figures that pyplot still holds."""
+    states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+    model, still_open = ast.literal_eval(cell.outputs[0].data["text/plain"])
+    return states[model]["state"]["outputs"], still_open
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_one_picture_that_follows_the_slider(kernel):
+    """However often it moves: one picture in the widget, none elsewhere, no figure left open."""
+    backend, style = KERNELS[kernel]
+    draws = [*PICTURES, "nothing", "words", "printed"]
+    cells = [DRAWS.format(backend=backend, style=style)]
+    for name in draws:
+        cells += [
+            f"w = show.explore({name}, n=(0, 100, 1, 50)); w",
+            f"for n in range({25 if name == 'nothing_returned' else 3}): w.children[0].value = n",
+            "(w.children[-1].model_id, plt.get_fignums())",
+        ]
+    cells += ["w = show.explore(figure, n=(0, 100, 1, 90)); w", "(w.children[-1].model_id, [])"]
+    notebook = run(*cells)
+    pictures = {}
+    for k, name in enumerate(draws):
+        first, moves, after = notebook.cells[1 + 3 * k : 4 + 3 * k]
+        assert shown_in(first.outputs) == [WIDGET], f"{name}: something beside the widget"
+        assert moves.outputs == [], f"{name}: something below the moves"
+        outputs, still_open = in_the_widget(notebook, after)
+        assert still_open == [], f"{name} leaves figures open"
+        wanted = {"nothing": [], "words": ["text/markdown"], "printed": ["n is 2\n"]}
+        assert shown_in(outputs) == wanted.get(name, ["image/png"]), name
+        pictures[name] = outputs
+    moved, (unmoved, _) = pictures["figure"], in_the_widget(notebook, notebook.cells[-1])
+    assert moved[0]["data"]["image/png"] != unmoved[0]["data"]["image/png"]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_static_is_one_picture(kernel):
+    backend, style = KERNELS[kernel]
+    names = [n for n in PICTURES if kernel != "agg"]
+    cells = [f"show.explore({name}, n=(0, 10, 1))" for name in names]
+    notebook = run(
+        DRAWS.format(backend=backend, style=style), *cells, "plt.get_fignums()", AMTUTOR_STATIC="1"
+    )
+    for name, cell in zip(names, notebook.cells[1:-1], strict=True):
+        assert shown_in(cell.outputs) == ["image/png"], name
+    assert notebook.cells[-1].outputs[0].data["text/plain"] == "[]"

@@ -179,10 +179,11 @@ def png(fig: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _display_figure(fig: Figure) -> None:
+def show_figure(fig: Figure) -> None:
     """Show a figure once, at page size, and let pyplot forget it."""
     data = png(fig)
-    width = round(int.from_bytes(data[16:20], "big") / _DENSITY)
+    density = _DENSITY if mpl.rcParams["savefig.dpi"] == _PAGE_DPI * _DENSITY else 1
+    width = round(int.from_bytes(data[16:20], "big") / density)
     display(
         {"image/png": base64.b64encode(data).decode(), "text/plain": f"<Figure {width} px wide>"},
         metadata={"image/png": {"width": width}},
@@ -197,5 +198,5 @@ def _show_figures_once() -> None:
     if shell is None or shell.display_formatter is None:
         return
     formatter = shell.display_formatter.ipython_display_formatter
-    formatter.for_type(Figure, _display_figure)
-    formatter.for_type(Axes, lambda ax: _display_figure(ax.get_figure(root=True)))
+    formatter.for_type(Figure, show_figure)
+    formatter.for_type(Axes, lambda ax: show_figure(ax.get_figure(root=True)))

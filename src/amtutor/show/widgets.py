@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from IPython.display import display
+from IPython.utils.capture import CapturedIO, capture_output
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
 
 from .._check import choice
+from .style import show_figure
 
 
 def explore(draw: Callable[..., Any], **controls: Any) -> Any:
@@ -18,31 +24,62 @@ def explore(draw: Callable[..., Any], **controls: Any) -> Any:
     A control is a range ``(low, high, step)`` or ``(low, high, step, default)``, a list of
     choices or ``([...], default)``, or True/False. Ranges without a default start in the middle,
     lists at their first entry. With the environment variable ``AMTUTOR_STATIC=1`` the picture
-    at the defaults is all there is.
+    at the defaults is all there is. Figures become pictures and are closed, whatever the style and
+    the backend, so there is one picture and it follows the sliders.
 
     Args:
-        draw: takes the controls by name, returns a figure, axes or anything displayable.
+        draw: takes the controls by name; returns a figure, axes or anything displayable, or
+            nothing and leaves a figure in pyplot (``plt.plot(...)``, also with ``plt.show()``).
 
     Returns:
-        A widget, or what ``draw`` returned when static. End the cell with it.
+        A widget; when static the figure, or whatever else ``draw`` returned. End the cell with it.
 
     Raises:
         ValueError: if a control is none of the above. Errors of ``draw`` are never swallowed.
     """
     sliders = {name: _parse(name, spec) for name, spec in controls.items()}
     defaults = {name: spec["value"] for name, spec in sliders.items()}
-    first = _drawn(draw, defaults)
     if os.environ.get("AMTUTOR_STATIC") == "1":
-        return first
-    return _live(draw, sliders, first)
+        return _drawn(draw, defaults)
+    return _live(draw, sliders, _captured(draw, defaults))
 
 
 def _drawn(draw: Callable[..., Any], values: dict[str, Any]) -> Any:
-    """Return what ``draw`` returned, or the figure it left in pyplot."""
+    """Return the figure that ``draw`` made, closed, or whatever else it returned."""
     before = set(plt.get_fignums())
-    result = draw(**values)
-    new = [n for n in plt.get_fignums() if n not in before]
-    return plt.figure(new[-1]) if result is None and new else result
+    with warnings.catch_warnings():  # plt.show() where there is no window: we show it
+        warnings.filterwarnings("ignore", "FigureCanvas.* is non-interactive")
+        result = draw(**values)
+    left = [plt.figure(number) for number in plt.get_fignums() if number not in before]
+    figure = _figure_of(result) or (left[-1] if left and result is None else None)
+    for one in [*left, figure]:
+        if one is not None:
+            plt.close(one)  # or the backend would draw it a second time below the cell
+    return result if figure is None else figure
+
+
+def _figure_of(result: Any) -> Figure | None:
+    """Return the figure of a figure, of axes, of lines, or of a list or array of those."""
+    if isinstance(result, (list, tuple, np.ndarray)) and len(result):
+        return _figure_of(np.ravel(result)[0] if isinstance(result, np.ndarray) else result[0])
+    figure = result.figure if isinstance(result, Artist) else None
+    return getattr(figure, "figure", figure)  # of a figure inside a figure, the outer one
+
+
+def _captured(draw: Callable[..., Any], values: dict[str, Any]) -> tuple[CapturedIO, Any]:
+    """Call ``draw`` and keep what it printed or displayed by itself, and what it made."""
+    with capture_output() as said:
+        result = _drawn(draw, values)
+    return said, result
+
+
+def _show(said: CapturedIO, result: Any) -> None:
+    """Show what ``draw`` said, then its picture; nothing for None."""
+    said.show()
+    if isinstance(result, Figure):
+        show_figure(result)
+    elif result is not None:
+        display(result)
 
 
 def _parse(name: str, spec: Any) -> dict[str, Any]:
@@ -71,7 +108,9 @@ def _parse(name: str, spec: Any) -> dict[str, Any]:
     return {"kind": kind, "value": value, "min": low, "max": high, "step": step}
 
 
-def _live(draw: Callable[..., Any], specs: dict[str, dict[str, Any]], first: Any) -> Any:
+def _live(
+    draw: Callable[..., Any], specs: dict[str, dict[str, Any]], first: tuple[CapturedIO, Any]
+) -> Any:
     """Build the widgets, show the first picture, redraw on every change."""
     import ipywidgets as ipw
 
@@ -89,10 +128,10 @@ def _live(draw: Callable[..., Any], specs: dict[str, dict[str, Any]], first: Any
     def redraw(_change: Any = None) -> None:
         picture.clear_output(wait=True)
         with picture:  # an error inside is printed where the picture would be
-            display(_drawn(draw, {name: part.value for name, part in parts.items()}))
+            _show(*_captured(draw, {name: part.value for name, part in parts.items()}))
 
     for part in parts.values():
         part.observe(redraw, names="value")
     with picture:
-        display(first)
+        _show(*first)
     return ipw.VBox([*parts.values(), picture])
