@@ -438,6 +438,7 @@ def prepare_environment() -> None:
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a busy machine: waiting must not spin
 
 
 def main() -> int:
