@@ -6,10 +6,9 @@ torch only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amtutor._files import write_whole
+from amtutor._files import digest, write_whole
 
 DTYPES = {
     "F64": torch.float64,
@@ -26,6 +25,8 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "I64": torch.int64,
     "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
@@ -38,16 +39,21 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: it is no safetensors file, or cut short.
     """
+    return read_with_metadata(path)[0]
+
+
+def read_with_metadata(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file and what its header says beside the tensors; errors as there."""
     raw = bytearray(path.read_bytes())
     try:
         (length,) = struct.unpack("<Q", raw[:8])
         header = json.loads(raw[8 : 8 + length])
+        metadata = header.pop("__metadata__", {})
         body = memoryview(raw)[8 + length :]
-        return {
-            name: _tensor(body, entry) for name, entry in header.items() if name != "__metadata__"
-        }
-    except (struct.error, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected a safetensors file ({error})") from None
+        return {name: _tensor(body, entry) for name, entry in header.items()}, metadata
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(f"{path}: expected a safetensors file ({reason})") from None
 
 
 def _tensor(body: memoryview, entry: dict[str, Any]) -> Tensor:
@@ -55,8 +61,8 @@ def _tensor(body: memoryview, entry: dict[str, Any]) -> Tensor:
     dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
     if end > len(body):
         raise ValueError(f"ends after {len(body)} bytes of numbers, {end} were promised")
-    if start == end:
-        return torch.zeros(shape, dtype=dtype)
+    if start == end:  # no numbers: the shape must say so, too
+        return torch.zeros(0, dtype=dtype).reshape(shape)
     # a copy: slices of a file need not lie where their dtype wants them
     return torch.frombuffer(bytearray(body[start:end]), dtype=dtype).reshape(shape)
 
@@ -87,18 +93,20 @@ def shipped(name: str, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         return read_safetensors(path), cards[stem]
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def ship(path: Path, tensors: Mapping[str, Tensor], *, kind: str, **about: Any) -> dict[str, Any]:
+def ship(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    kind: str,
+    metadata: Mapping[str, str] | None = None,
+    **about: Any,
+) -> dict[str, Any]:
     """Write weights as they ship, ``path`` (.safetensors) and the card beside it; return the card.
 
-    ``about`` goes into the card as it is. Each file is written whole or not at all.
+    ``about`` goes into the card as it is, ``metadata`` into the tensors' header. Each file is
+    written whole or not at all.
     """
-    write_whole(path, to_safetensors(tensors))
+    write_whole(path, to_safetensors(tensors, metadata))
     card = {"kind": kind, **about, "sha256": digest(path), "licence": "MIT"}
     write_whole(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return card
@@ -109,27 +117,32 @@ def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().half() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
-def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Return the bytes of a safetensors file, names in order, each tensor on its own.
+def to_safetensors(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
+    """Yield a safetensors file in parts: the header, then tensor by tensor.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
     ...     path = Path(place) / "a.safetensors"
-    ...     _ = path.write_bytes(to_safetensors({"x": torch.arange(3.0)}))
+    ...     _ = path.write_bytes(b"".join(to_safetensors({"x": torch.arange(3.0)})))
     ...     read_safetensors(path)
     {'x': tensor([0., 1., 2.])}
     """
     names = {dtype: name for name, dtype in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    parts, at = [], 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     # As the safetensors package orders them: wide numbers first, so that all lie aligned.
-    for name in sorted(tensors, key=lambda n: (-tensors[n].element_size(), n)):
-        x = tensors[name].detach().cpu().contiguous()
-        raw = x.reshape(-1).view(torch.uint8).numpy().tobytes() if x.numel() else b""
-        header[name] = {"dtype": names[x.dtype], "shape": list(x.shape)}
-        header[name]["data_offsets"] = [at, at + len(raw)]
-        parts.append(raw)
-        at += len(raw)
+    order = sorted(tensors, key=lambda n: (-tensors[n].element_size(), n))
+    at = 0
+    for name in order:
+        x = tensors[name]
+        end = at + x.numel() * x.element_size()
+        header[name] = {"dtype": names[x.dtype], "shape": list(x.shape), "data_offsets": [at, end]}
+        at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + b"".join(parts)
+    yield struct.pack("<Q", len(text)) + text
+    for name in order:
+        if tensors[name].numel():
+            x = tensors[name].detach().cpu().contiguous().reshape(-1)
+            yield x.view(torch.uint8).numpy().tobytes()

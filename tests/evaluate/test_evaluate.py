@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from amtutor import data, evaluate
+from amtutor import _files, data, evaluate
 from amtutor.evaluate import c10, damage
 from amtutor.train import evaluation
 
@@ -101,9 +101,6 @@ def test_wrong_weights_are_refused_in_one_line(tmp_path, weights):
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch, weights):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ImportError, match=r'pip install "amtutor\[train\]"'):
-        c10.load(weights)
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(ImportError, match=r'pip install "amtutor\[train\]"'):
         evaluate.features.torch_fidelity()
@@ -239,7 +236,7 @@ def test_our_features_never_give_a_fid_and_the_protocol_says_all(weights):
     protocol = found["protocol"]
     assert (protocol["samples"], protocol["reference"]) == (40, 50)
     assert protocol["reference_sha256"] == c10.picture_hash(made_up(50, seed=1))
-    assert protocol["features_sha256"] == evaluate.features._sha256(weights)
+    assert protocol["features_sha256"] == _files.digest(weights)
     assert {"torch-fidelity", "torch"} <= protocol["versions"].keys()
     assert "none" in protocol["resize"] and "50 pictures" in protocol["precision-c10"]
     assert "subsets of 40" in protocol["kd-c10"]
@@ -479,7 +476,7 @@ def test_the_record_of_damage_holds():
     assert floor == sorted(floor, reverse=True)
     assert 0 < found["train_half_against_half"] < floor[-1]
     if c10.WEIGHTS.is_file():
-        assert found["features_sha256"] == evaluate.features._sha256(c10.WEIGHTS)
+        assert found["features_sha256"] == _files.digest(c10.WEIGHTS)
 
 
 # ---------------------------------------------------------------------- whole runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from small_runs import numbers, small, weights
 
+from amtutor import _weights
 from amtutor.train import Draws, Run, fit, register
 from amtutor.train import checkpoint as ck
 from amtutor.train.stop import NonFinite
@@ -153,6 +155,7 @@ def test_a_truncated_checkpoint_costs_its_steps_and_nothing_else(whole, tmp_path
     _, lines = quietly(happen(99, None), tmp_path)
     assert "step-00000020/optimizer.safetensors: truncated, 100 of" in lines[0]
     assert lines[1] == f"{tmp_path}: goes on after step 16 of 24"
+    assert "kept as .refused-step-00000020" in lines[2]
     assert weights(tmp_path, 24)["model.safetensors"] == weights(whole, 24)["model.safetensors"]
     assert numbers(tmp_path) == numbers(whole)
 
@@ -166,6 +169,110 @@ def test_a_foreign_checkpoint_is_refused(whole, tmp_path):
     refused = [line for line in lines if line.startswith("refused")]
     assert len(refused) == 1 and "of another run (seed = 1, here 0)" in refused[0]
     assert run.step == 24
+
+
+def test_a_run_of_which_nothing_can_be_believed_is_never_started_over(tmp_path):
+    """A hand-edited setting, another format, a copy cut short: one line, and not a byte changed."""
+
+    def edited(home):
+        path = home / "config.json"
+        path.write_text(path.read_text().replace('"lr": 0.02', '"lr": 0.5'))
+
+    def cut(home):
+        for path in home.glob("checkpoints/*/model.safetensors"):
+            os.truncate(path, 100)
+
+    def another_format(home):
+        for path in home.glob("checkpoints/*/manifest.json"):
+            path.write_text(path.read_text().replace(ck.FORMAT, "amtutor-checkpoint-9"))
+
+    def forgotten(home):  # and the new settings are others
+        (home / "config.json").unlink()
+
+    for n, harm in enumerate((edited, cut, another_format, forgotten)):
+        home = tmp_path / str(n)
+        quietly(small("steps=12", "checkpoint_every=6"), home)
+        harm(home)
+        kept = ("checkpoints/", "metrics.jsonl", "finished.txt")
+        before = {
+            p: p.read_bytes()
+            for p in home.rglob("*")
+            if p.is_file() and str(p.relative_to(home)).startswith(kept)
+        }
+        settings = {edited: "lr=0.5", forgotten: "n_memories=5"}.get(harm, "lr=0.02")
+        lines = []
+        with pytest.raises(ck.CheckpointError, match="not one checkpoint of 2") as caught:
+            fit(small("steps=24", settings), home, progress=False, say=lines.append, device="cpu")
+        assert "\n" not in str(caught.value) and "start over" in str(caught.value)
+        assert sum(line.startswith("refused") for line in lines) == 2
+        assert all(p.read_bytes() == body for p, body in before.items())
+
+
+def test_a_stranger_with_a_high_number_pushes_nothing_out(whole, tmp_path, happen):
+    quietly(happen(10, lambda model: os.kill(os.getpid(), signal.SIGTERM)), tmp_path)
+    (tmp_path / "checkpoints" / "step-99999999").mkdir()
+    assert Run(tmp_path, device="cpu").step == 10 and not Run(tmp_path, device="cpu").finished
+    run, lines = quietly(happen(99, None), tmp_path)
+    assert run.step == 24 and run.finished
+    assert any("kept as .refused-step-99999999" in line for line in lines)
+    assert weights(tmp_path, 24)["model.safetensors"] == weights(whole, 24)["model.safetensors"]
+    names = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert names == [".refused-step-99999999", "step-00000016", "step-00000024"]
+
+
+def test_damaged_ones_never_cost_what_is_written_after_them(tmp_path, happen):
+    """Both newest are damaged; the sitting after them saves less far, and keeps what it saved."""
+    stop = lambda model: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    quietly(happen(20, stop), tmp_path)  # 16 and 20 are there
+    for path in (tmp_path / "checkpoints").glob("*/model.safetensors"):
+        os.truncate(path, 100)
+    (tmp_path / "checkpoints" / "step-00000016").rename(tmp_path / "older")  # 20 alone, damaged
+    with pytest.raises(ck.CheckpointError):
+        quietly(happen(99, None), tmp_path)
+    (tmp_path / "checkpoints").rename(tmp_path / "away")  # as the line says
+    run, _ = quietly(happen(10, stop), tmp_path)
+    assert run.step == 10
+    (tmp_path / "away" / "step-00000020").rename(tmp_path / "checkpoints" / "step-00000020")
+    run, lines = quietly(happen(14, stop), tmp_path)
+    assert run.step == 14 and Run(tmp_path, device="cpu").load().step == 14
+
+
+def test_a_state_that_does_not_fit_is_a_refusal_too(whole, tmp_path, happen):
+    """Whole and of this run by its manifest, and yet useless: text in sums, weights in float64."""
+    for n, (name, change) in enumerate(
+        {
+            "state.json": lambda raw: raw.replace(b'"sums"', b'"smus"'),
+            "model.safetensors": lambda raw: b"".join(
+                _weights.to_safetensors({"memories": torch.zeros(8, 576, dtype=torch.float64)})
+            ),
+            "optimizer.safetensors": lambda raw: b"".join(
+                _weights.to_safetensors({"0.exp_avg": torch.zeros(3)})
+            ),
+        }.items()
+    ):
+        home = tmp_path / str(n)
+        quietly(happen(20, lambda model: os.kill(os.getpid(), signal.SIGTERM)), home)
+        last = ck.checkpoints(home / "checkpoints")[-1]
+        body = change((last / name).read_bytes())
+        (last / name).write_bytes(body)
+        manifest = json.loads((last / "manifest.json").read_text())
+        digest = hashlib.sha256(body).hexdigest()
+        manifest["files"][name] = {"bytes": len(body), "sha256": digest}
+        (last / "manifest.json").write_text(json.dumps(manifest))
+        _, lines = quietly(happen(99, None), home)
+        assert lines[0].startswith("refused") and "step-00000020" in lines[0]
+        assert "goes on after step 16" in lines[1]
+        ours = weights(home, 24)["model.safetensors"]
+        assert ours == weights(whole, 24)["model.safetensors"]
+
+
+def test_metrics_that_are_damaged_lose_their_line_and_nothing_else(whole, tmp_path, happen):
+    quietly(happen(20, lambda model: os.kill(os.getpid(), signal.SIGTERM)), tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"\xff" + lines[1], b"[" * 100_000 + b"\n", *lines[2:]]))
+    quietly(happen(99, None), tmp_path)
+    assert numbers(tmp_path) == [n for n in numbers(whole) if n["step"] != 10]
 
 
 def test_a_finished_run_stays_as_it_is_and_may_be_made_longer(tmp_path):

@@ -2,7 +2,7 @@
 
 Two kinds of features: "inception", whose distance is the FID, and "c10", a small classifier of
 ours, whose distance is ``fd-c10`` and compares with no published FID. Importing this needs torch
-only; torch-fidelity and safetensors are asked for when something is measured.
+only; torch-fidelity is asked for when something is measured.
 """
 
 from __future__ import annotations

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amtutor import _check
+from amtutor import _check, _weights
 
 #: Mean and standard deviation of the red, green and blue of CIFAR-10's training set, in [0, 1].
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -97,10 +98,11 @@ def _identity_conv(width_in: int, width: int) -> nn.Conv2d:
 # Weights that ship
 
 
-def save(model: Classifier, path: str | Path) -> None:
-    """Write the weights as float16 safetensors, ``widths`` in the header."""
-    state = {k: _half(v).contiguous().cpu() for k, v in model.state_dict().items()}
-    safetensors().torch.save_file(state, path, metadata={"widths": json.dumps(model.widths)})
+def save(model: Classifier, path: str | Path, **about: Any) -> None:
+    """Write the weights as float16 safetensors, ``widths`` in the header, and a card beside."""
+    state = _weights.half(model.state_dict())
+    metadata = {"widths": json.dumps(model.widths)}
+    _weights.ship(Path(path), state, metadata=metadata, kind="c10 features", **about)
 
 
 def load(path: str | Path | None = None) -> Classifier:
@@ -109,37 +111,18 @@ def load(path: str | Path | None = None) -> Classifier:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no classifier of this kind.
-        ImportError: safetensors is missing.
     """
     path = Path(path) if path is not None else WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected weights of `amtutor.evaluate.c10`")
     try:
-        with safetensors().safe_open(path, framework="pt") as file:
-            widths = json.loads((file.metadata() or {}).get("widths", "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}
-        model = Classifier(tuple(widths))
+        state, metadata = _weights.read_with_metadata(path)
+        model = Classifier(tuple(json.loads(metadata.get("widths", "null"))))
         model.load_state_dict(state)
-    except ImportError:
-        raise
-    except Exception as error:  # safetensors has errors of its own kind
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:100]
         raise ValueError(f"{path}: no weights of amtutor.evaluate.c10 ({reason})") from None
     return model.float().eval().requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-def _half(x: Tensor) -> Tensor:
-    return x.half() if x.is_floating_point() else x
-
-
-def safetensors():
-    """Return the module, or say how to install it."""
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError:
-        raise ImportError('safetensors is missing: pip install "amtutor[train]"') from None
-    return safetensors
 
 
 @torch.no_grad()

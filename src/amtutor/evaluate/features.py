@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import io
-import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -22,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amtutor import _check
+from amtutor import _check, _weights
+from amtutor._extras import need
+from amtutor._files import digest, write_whole
 from amtutor.data import files
 from amtutor.evaluate import c10
 
@@ -114,7 +114,7 @@ def extractor(
     Raises:
         ValueError: neither of these, or a file that does not hold such weights.
         FileNotFoundError: there is no such file, or no network to download from.
-        ImportError: torch-fidelity or safetensors is missing.
+        ImportError: torch-fidelity is missing.
     """
     if isinstance(features, Extractor):
         return features
@@ -140,7 +140,7 @@ def _c10(path: Path, device: torch.device) -> Extractor:
     names |= {"precision": "precision-c10", "recall": "recall-c10"}
     protocol = {
         "features": f"amtutor c10 classifier, last hidden layer ({model.widths[2]}), float32",
-        "features_sha256": _sha256(path),
+        "features_sha256": digest(path),
         "resize": "none (32 x 32)",
     }
 
@@ -170,7 +170,7 @@ def _inception(path: Path, device: torch.device) -> Extractor:
     names = {name: name for name in ("fid", "is", "kid", "precision", "recall")}
     protocol = {
         "features": "torch-fidelity inception-v3-compat: 2048 and logits_unbiased, float32",
-        "features_sha256": _sha256(path),
+        "features_sha256": digest(path),
         "resize": "bilinear to 299 x 299 like TensorFlow 1 (torch-fidelity)",
     }
 
@@ -206,14 +206,8 @@ def _download_inception() -> Path:
 
 def torch_fidelity(module: str = ""):
     """Import (a module of) torch-fidelity, or say how to install it."""
-    name = f"torch_fidelity.{module}".rstrip(".")
-    try:
-        _import_torchvision()
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'torch-fidelity is missing ({error}): pip install "amtutor[train]"'
-        ) from None
+    _import_torchvision()
+    return need(f"torch_fidelity.{module}".rstrip("."))
 
 
 def _import_torchvision() -> None:
@@ -223,7 +217,7 @@ def _import_torchvision() -> None:
     here calls them, so declaring them is enough. Nothing is done where the import works.
     """
     try:
-        importlib.import_module("torchvision")
+        need("torchvision")
         return
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
@@ -233,7 +227,7 @@ def _import_torchvision() -> None:
     signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
     for operator in ("nms", "qnms"):
         torch.library.define(f"torchvision::{operator}", signature)
-    importlib.import_module("torchvision")
+    need("torchvision")
 
 
 # The cache of features
@@ -244,25 +238,18 @@ def _read(path: Path, count: int) -> tuple[Tensor, Tensor] | None:
     if not path.is_file():
         return None
     try:
-        tensors = c10.safetensors().torch.load_file(path)
+        tensors = _weights.read_safetensors(path)
         found = tensors["features"], tensors["logits"]
-    except Exception:
+    except (OSError, ValueError, KeyError):
         return None
     return found if len(found[0]) == len(found[1]) == count else None
 
 
 def _write(path: Path, found: Features) -> None:
     """Write cached features whole or not at all; a full or read-only disk is no reason to stop."""
-    part = path.with_suffix(f".{os.getpid()}.part")
+    tensors = {"features": found.features, "logits": found.logits}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {"features": found.features.contiguous(), "logits": found.logits.contiguous()}
-        c10.safetensors().torch.save_file(tensors, part)
-        part.replace(path)
-    except Exception as error:
-        part.unlink(missing_ok=True)
+        write_whole(path, _weights.to_safetensors(tensors))
+    except OSError as error:
         print(f"features not cached: {error}", file=sys.stderr)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

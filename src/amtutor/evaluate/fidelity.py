@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import amtutor
 from amtutor import _check
 from amtutor.evaluate.features import Extractor, Features, extractor, pictures, torch_fidelity
 
@@ -102,9 +103,14 @@ def frechet(samples: Features, reference: Features) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes the numbers."""
-    packages = ("amtutor", "torch", "torch-fidelity", "numpy")
-    return {p: importlib.metadata.version(p) for p in packages}
+    """Return the versions of what computes the numbers; "unknown" where a package says none."""
+    found = {"amtutor": amtutor.__version__, "torch": torch.__version__}
+    for package in ("torch-fidelity", "numpy"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
 
 
 def _some(features: Tensor, seed: int) -> Tensor:

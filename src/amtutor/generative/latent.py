@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amtutor import _check, _weights
+from amtutor import _check, _draw, _weights
 from amtutor.descent import Descent, descend
 from amtutor.memory.dense import lse_energy, lse_gradient, nearest
 
@@ -190,20 +190,14 @@ def replace_memories(
     n = round(fraction * len(memories))
     if len(latents) < n:
         raise ValueError(f"latents: got {len(latents)} codes, expected at least {n} to replace by")
-    order = _order(len(memories), generator, memories)
+    order = _draw.permutation(len(memories), generator=generator, device=memories.device)
     if counts is not None:
         order = order[counts[order].argsort(stable=True)]
     gone = order[:n]
-    source = _order(len(latents), generator, memories)[:n]
+    source = _draw.permutation(len(latents), generator=generator, device=memories.device)[:n]
     new = memories.clone()
     new[gone] = latents[source].to(memories.dtype)
     return new, gone
-
-
-def _order(n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Draw an order of ``n`` where the generator lives, for where ``like`` lives."""
-    where = like.device if generator is None else generator.device
-    return torch.randperm(n, generator=generator, device=where).to(like.device)
 
 
 def coupled_loss(
@@ -299,7 +293,10 @@ def sample_latents(
         raise ValueError("n, start: expected exactly one of them")
     if start is None:
         size = (_check.count("n", n), memories.shape[1])
-        start = _normal(size, generator, memories) * _check.positive("sigma", sigma)
+        drawn = _draw.normal(
+            size, generator=generator, dtype=memories.dtype, device=memories.device
+        )
+        start = drawn * _check.positive("sigma", sigma)
     _fits("start", start, memories)
     return descend(
         lambda z: 2 * lse_energy(z, memories, beta=2 * beta_whole),
@@ -311,13 +308,6 @@ def sample_latents(
         generator=generator,
         record=record,
     )
-
-
-def _normal(size: Sequence[int], generator: torch.Generator | None, like: Tensor) -> Tensor:
-    """Draw standard normal numbers where the generator lives, for where ``like`` lives."""
-    where = like.device if generator is None else generator.device
-    drawn = torch.randn(tuple(size), generator=generator, device=where, dtype=like.dtype)
-    return drawn.to(like.device)
 
 
 def to_pixels(images: Tensor) -> Tensor:

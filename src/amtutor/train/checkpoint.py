@@ -3,14 +3,15 @@
 A checkpoint is a folder ``checkpoints/step-00001000`` of safetensors files, a ``state.json`` and a
 ``manifest.json`` with the size and SHA-256 of each. It is written under a temporary name, flushed
 to the disk and renamed, so a crash at any moment leaves the checkpoints that were there. Nothing
-in it is ever executed.
+in it is ever executed. The name of a folder is believed by nobody: what is damaged, or of another
+run, is never counted, and never removed.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import itertools
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -20,12 +21,14 @@ from typing import Any
 
 from torch import Tensor
 
-from amtutor.train.extras import need
+from amtutor import _files, _weights
 
-__all__ = ["Checkpoint", "CheckpointError", "checkpoints", "latest", "load", "prune", "save"]
+__all__ = ["Checkpoint", "CheckpointError", "believed", "checkpoints", "latest", "load"]
+__all__ += ["prune", "save", "set_aside"]
 
 FORMAT = "amtutor-checkpoint-1"
-_NAME = re.compile(r"step-(\d{8,})")
+_NAME = re.compile(r"step-(\d{8,15})")
+_MANIFEST = 2**24  # bytes; a manifest has a few lines
 
 
 class CheckpointError(RuntimeError):
@@ -55,7 +58,10 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def step_of(path: Path) -> int:
     """Return the step in a checkpoint's name."""
-    return int(_NAME.fullmatch(path.name)[1])
+    found = _NAME.fullmatch(path.name)
+    if found is None:
+        raise CheckpointError(f"{path}: no checkpoint (expected a name like {name_of(1000)})")
+    return int(found[1])
 
 
 # ---------------------------------------------------------------------------- writing
@@ -74,73 +80,72 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         _write(temporary, checkpoint)
-        if final.exists():  # one that was refused: it makes room
-            old = folder / f".refused-{final.name}"
-            shutil.rmtree(old, ignore_errors=True)
-            final.rename(old)
-            shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            set_aside(final)  # one that was refused: it makes room
         temporary.rename(final)
-        _flush(folder)
-    except (OSError, need("safetensors").SafetensorError) as error:
+        _files.flush_folder(folder)
+    except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(_cannot_write(folder, checkpoint.step, error)) from None
+        raise CheckpointError(_cannot_write(folder, checkpoint, error)) from None
     return final
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
-    torch_io = need("safetensors.torch")
-    sizes = {}
-    for part, tensors in checkpoint.parts.items():
-        path = folder / f"{part}.safetensors"
-        # A copy each: tied weights may not share memory in a file.
-        whole = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        torch_io.save_file(whole, path, metadata={"format": "pt"})
-        sizes[path.name] = _entry(path)
-    path = folder / "state.json"
-    path.write_text(json.dumps(checkpoint.state, indent=1) + "\n", "utf-8")
-    sizes[path.name] = _entry(path)
+    parts = {f"{k}.safetensors": _weights.to_safetensors(v) for k, v in checkpoint.parts.items()}
+    text = json.dumps(checkpoint.state, indent=1) + "\n"
+    sizes = {name: _entry(folder / name, body) for name, body in [*parts.items(), (STATE, text)]}
     about = {"format": FORMAT, "step": checkpoint.step, "settings": checkpoint.settings}
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**about, "files": sizes}, indent=1) + "\n", "utf-8")
-    for file in folder.iterdir():
-        _flush(file)
-    _flush(folder)
+    text = json.dumps({**about, "files": sizes}, indent=1) + "\n"
+    _files.write_flushed(folder / "manifest.json", text)
+    _files.flush_folder(folder)
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": _digest(path)}
+STATE = "state.json"
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _entry(path: Path, body: _files.Body) -> dict[str, Any]:
+    size, sha256 = _files.write_flushed(path, body)
+    return {"bytes": size, "sha256": sha256}
 
 
-def _flush(path: Path) -> None:
-    """Have the disk hold what was written (a folder: its names)."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _cannot_write(folder: Path, step: int, error: Exception) -> str:
-    kept = checkpoints(folder)
+def _cannot_write(folder: Path, checkpoint: Checkpoint, error: OSError) -> str:
+    kept = believed(folder, settings=checkpoint.settings)
     kept_line = f"{kept[-1].name} is untouched" if kept else "there is no earlier one"
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return f"{folder / name_of(step)}: the checkpoint cannot be written ({reason}); {kept_line}"
+    reason = error.strerror or str(error).splitlines()[0]
+    where = folder / name_of(checkpoint.step)
+    return f"{where}: the checkpoint cannot be written ({reason}); {kept_line}"
 
 
 def sweep(folder: Path) -> None:
     """Remove what a crash left half-written."""
-    for path in [*folder.glob(".writing-*"), *folder.glob(".refused-*")]:
+    for path in folder.glob(".writing-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def prune(folder: Path, *, keep: int, milestone_every: int = 0) -> None:
-    """Remove all but the last ``keep`` checkpoints and the milestones."""
-    for path in checkpoints(folder)[:-keep]:
+def set_aside(path: Path) -> Path:
+    """Rename a checkpoint that was refused, so that nothing counts it; its bytes stay."""
+    for n in itertools.count():
+        aside = path.with_name(f".refused-{path.name}" + (f"-{n}" if n else ""))
+        if not aside.exists():
+            return path.rename(aside)
+    raise AssertionError("unreachable")
+
+
+def prune(
+    folder: Path,
+    *,
+    keep: int,
+    milestone_every: int = 0,
+    settings: dict[str, Any] | None = None,
+    upto: int | None = None,
+) -> None:
+    """Remove all but the last ``keep`` checkpoints and the milestones.
+
+    Only what can be believed, is of the run with these ``settings`` and no later than step
+    ``upto`` is counted or removed. Damaged ones and those of others stay where they are.
+    """
+    known = [p for p in believed(folder, settings=settings) if upto is None or step_of(p) <= upto]
+    for path in known[:-keep]:
         if not (milestone_every and step_of(path) % milestone_every == 0):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -159,29 +164,52 @@ def load(
         parts: what to read, of ``model``, ``ema`` and ``optimizer``; None reads all.
 
     Raises:
-        CheckpointError: truncated, changed, of another run, or no checkpoint at all.
+        CheckpointError: truncated, changed, of another run, or no checkpoint at all; whatever
+            goes wrong while reading.
     """
-    manifest = _read_manifest(path)
-    _same_run(path, manifest["settings"], settings)
-    for name, entry in manifest["files"].items():
-        _check_file(path / name, entry)
-    state = json.loads((path / "state.json").read_text("utf-8"))
-    load_file = need("safetensors.torch").load_file
-    names = [n.removesuffix(".safetensors") for n in manifest["files"] if n != "state.json"]
-    wanted = [n for n in names if parts is None or n in parts]
-    tensors = {name: load_file(path / f"{name}.safetensors") for name in wanted}
+    with _refusing(path):
+        manifest = _read_manifest(path)
+        _same_run(path, manifest["settings"], settings)
+        for name, entry in manifest["files"].items():
+            _check_file(path / name, entry, digest=True)
+        state = json.loads((path / STATE).read_text("utf-8"))
+        if not isinstance(state, dict):
+            raise CheckpointError(f"{path / STATE}: expected a JSON object")
+        names = [n.removesuffix(".safetensors") for n in manifest["files"] if n != STATE]
+        if missing := [n for n in parts or () if n not in names]:
+            raise CheckpointError(f"{path}: it has no {' and no '.join(missing)}")
+        wanted = names if parts is None else parts
+        tensors = {n: _weights.read_safetensors(path / f"{n}.safetensors") for n in wanted}
     return Checkpoint(manifest["step"], manifest["settings"], tensors, state)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def _refusing(path: Path):
+    """Turn whatever goes wrong inside into one line about the checkpoint."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).replace(f"{path}/", "").split())[:200] or type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read ({reason})") from None
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / "manifest.json"
+    try:
+        if file.stat().st_size > _MANIFEST:
+            raise ValueError
+        manifest = json.loads(file.read_text("utf-8"))
         files, step = manifest["files"], manifest["step"]
         known = manifest["format"] == FORMAT and isinstance(manifest["settings"], dict)
-        plain = "state.json" in files and all(Path(n).name == n for n in files)
-    except (OSError, ValueError, KeyError, TypeError):
+        plain = STATE in files and all(Path(n).name == n for n in files)
+        sized = all(
+            isinstance(e["bytes"], int) and isinstance(e["sha256"], str) for e in files.values()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{path}: no checkpoint of amtutor (no readable manifest)") from None
-    if not (known and plain):
+    if not (known and plain and sized):
         raise CheckpointError(f"{path}: no checkpoint of this version of amtutor")
     if step != step_of(path):
         raise CheckpointError(f"{path}: says step {step} inside, and step {step_of(path)} outside")
@@ -191,20 +219,37 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _same_run(path: Path, theirs: dict[str, Any], ours: dict[str, Any] | None) -> None:
     """Refuse other settings; a setting that only one side knows is of another version, and fine."""
     for key in sorted(theirs.keys() & (ours or {}).keys()):
-        if theirs[key] != ours[key]:
-            found, own = json.dumps(theirs[key]), json.dumps(ours[key])
+        if theirs[key] != (ours or {})[key]:
+            found, own = json.dumps(theirs[key]), json.dumps((ours or {})[key])
             raise CheckpointError(
                 f"{path}: a checkpoint of another run ({key} = {found}, here {own})"
             )
 
 
-def _check_file(path: Path, entry: dict[str, Any]) -> None:
+def _check_file(path: Path, entry: dict[str, Any], *, digest: bool) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: missing")
     if (size := path.stat().st_size) != entry["bytes"]:
         raise CheckpointError(f"{path}: truncated, {size} of {entry['bytes']} bytes")
-    if _digest(path) != entry["sha256"]:
+    if digest and _files.digest(path) != entry["sha256"]:
         raise CheckpointError(f"{path}: damaged (its SHA-256 is not the manifest's)")
+
+
+def believed(folder: Path, *, settings: dict[str, Any] | None = None) -> list[Path]:
+    """Return the checkpoints that look whole and are of this run, oldest step first.
+
+    By the manifest and the sizes of the files: quick, and enough to count by. `load` also looks
+    at every byte.
+    """
+    found = []
+    for path in checkpoints(folder):
+        with contextlib.suppress(CheckpointError), _refusing(path):
+            manifest = _read_manifest(path)
+            _same_run(path, manifest["settings"], settings)
+            for name, entry in manifest["files"].items():
+                _check_file(path / name, entry, digest=False)
+            found.append(path)
+    return found
 
 
 def latest(
@@ -212,12 +257,32 @@ def latest(
     *,
     settings: dict[str, Any] | None = None,
     parts: tuple[str, ...] | None = None,
+    use: Callable[[Checkpoint], None] = lambda found: None,
     say: Callable[[str], None] = print,
 ) -> Checkpoint | None:
-    """Return the newest checkpoint that can be believed; say in one line why others cannot."""
-    for path in reversed(checkpoints(folder)):
+    """Return the newest checkpoint that can be believed; say in one line why others cannot.
+
+    ``use`` may try what it is for: what goes wrong there is a refusal too. None: there is no
+    checkpoint at all.
+
+    Raises:
+        CheckpointError: there are some, and none of them can be believed.
+    """
+    paths = checkpoints(folder)[::-1]
+    for path, before in itertools.zip_longest(paths, paths[1:]):
         try:
-            return load(path, settings=settings, parts=parts)
+            found = load(path, settings=settings, parts=parts)
+            with _refusing(path):
+                use(found)
         except CheckpointError as error:
-            say(f"refused {error}; the one before it is used")
-    return None
+            why = error
+            then = "the one before it is tried" if before else "there is none before it"
+            say(f"refused {error}; {then}")
+            continue
+        return found
+    if not paths:
+        return None
+    raise CheckpointError(
+        f"{folder}: not one checkpoint of {len(paths)} can be believed (the last: {why}); mend "
+        "it, or move that folder away to start over"
+    )

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 import amtutor
+from amtutor._files import named, write_whole
 from amtutor.train.config import FREE, Settings, read_json
 
-__all__ = ["Metrics", "alone", "settle", "write_about"]
+__all__ = ["Metrics", "alone", "metrics_of", "settle", "write_about"]
 
 _README = """\
 {head}
@@ -42,16 +43,6 @@ What is here:
     checkpoints/       step-*/: safetensors, state.json, and a manifest with sizes and SHA-256
     finished.txt       there when the last step is done
 """
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def settle(config: Settings, folder: Path) -> list[str]:
@@ -101,7 +92,7 @@ def write_about(folder: Path, config: Settings, about: dict[str, str], parameter
 
 def environment(command: str = "") -> str:
     """Describe this start: when, with what, on what; no names of machines or folders."""
-    names = ("torch", "accelerate", "safetensors", "numpy", "torchvision", "torch-fidelity")
+    names = ("accelerate", "numpy", "torchvision", "torch-fidelity")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     lines = {
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -110,6 +101,7 @@ def environment(command: str = "") -> str:
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "device": ", ".join(gpus) or f"CPU, {os.cpu_count()} cores",
         "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,  # its metadata would not tell a CUDA build from another
         **{name: version(name) for name in names},
     }
     return "".join(f"{k}: {v}\n" for k, v in lines.items() if v) + "\n"
@@ -172,15 +164,17 @@ class Metrics:
 
     def __init__(self, folder: Path, *, step: int):
         self.path = folder / "metrics.jsonl"
-        write_whole(self.path, "".join(_lines_until(self.path, step)))
+        kept = [line for line in metrics_of(folder) if line["step"] <= step]
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
         self.board = _board(folder / "tensorboard", step)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add the line of a step."""
         line = {"step": step, **{k: _number(v) for k, v in values.items()}}
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        with named(self.path):
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
         for name, value in values.items():
             if self.board and math.isfinite(value):
                 self.board.add_scalar(name, value, step)
@@ -192,7 +186,8 @@ class Metrics:
 
     def flush(self) -> None:
         """Have the disk hold all lines, before a checkpoint says that they are there."""
-        os.fsync(self.file.fileno())
+        with named(self.path):
+            os.fsync(self.file.fileno())
         if self.board:
             self.board.flush()
 
@@ -208,14 +203,15 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _lines_until(path: Path, step: int) -> list[str]:
-    """Return the whole lines of steps up to ``step``; a torn last line goes."""
-    kept = []
-    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl that are whole; what was torn or damaged is left out."""
+    path, kept = folder / "metrics.jsonl", []
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
+            values = json.loads(line.decode())
+            if isinstance(values["step"], int):
+                kept.append(values)
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return kept
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from amtutor import _check
+from amtutor._files import write_whole
 from amtutor.train import checkpoint as ck
 from amtutor.train import folder as fd
 from amtutor.train import optim
@@ -143,7 +144,7 @@ class _Window:
 
     def means(self, world: World) -> dict[str, float]:
         means = {k: world.gather(v).mean() / self.counts[k] for k, v in self.sums.items()}
-        self.__init__()
+        self.sums, self.counts = {}, {}
         return {k: float(v) for k, v in means.items()}
 
     def state(self, world: World) -> dict[str, Any]:
@@ -151,8 +152,9 @@ class _Window:
         return {"sums": sums, "counts": dict(self.counts)}
 
     def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        self.sums = {k: torch.tensor(v, device=device) for k, v in state["sums"].items()}
-        self.counts = dict(state["counts"])
+        sums = {k: torch.tensor(float(v), device=device) for k, v in state["sums"].items()}
+        counts = {k: int(state["counts"][k]) for k in sums}
+        self.sums, self.counts = sums, counts
 
 
 class _Trainer:
@@ -182,40 +184,47 @@ class _Trainer:
 
     def begin(self, about: dict[str, str]) -> None:
         """Start from nothing, or from the last good checkpoint."""
-        saved = ck.latest(self.home, settings=self.config.lasting(), say=self.say)
+        parts = ("model", "optimizer", *(["ema"] if self.config.ema_decay > 0 else []))
+        settings = self.config.lasting()
+        saved = ck.latest(self.home, settings=settings, parts=parts, use=self._resume, say=self.say)
         if saved is None:
             with torch.no_grad():
                 self.task.start(self.model, self.data, self.draws(-1))
+            self._optimise()
         else:
-            fill(self.model, saved.parts["model"], where=str(self.home))
-        self.optimizer = optim.make_optimizer(self.config, self.task, self.model)
+            self.say(f"{self.folder}: goes on after step {self.step} of {self.config.steps}")
         self.parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
-        self.average = self._average()
         if self.config.compile:
             self.task.compile(self.model)
-        if saved is not None:
-            self._resume(saved)
         self._agree()
         self.loss = self.world.share(_Loss(self.task, self.model, self.data))
         self.metrics = None
         if self.world.main:
             ck.sweep(self.home)
+            for path in ck.checkpoints(self.home):
+                if ck.step_of(path) > self.step:  # refused above: nothing may count it
+                    self.say(f"{path}: kept as {ck.set_aside(path).name}")
             count = sum(p.numel() for p in self.model.parameters())
             fd.write_about(self.folder, self.config, about, count)
             self.metrics = fd.Metrics(self.folder, step=self.step)
 
-    def _average(self) -> optim.Average | None:
+    def _optimise(self) -> None:
+        """Make optimiser and average for the model as it is now."""
         c = self.config
+        self.optimizer = optim.make_optimizer(c, self.task, self.model)
         wanted = c.ema_decay > 0 and self.world.main
-        return optim.Average(self.model, c.ema_decay, ramp=c.ema_ramp) if wanted else None
+        self.average = optim.Average(self.model, c.ema_decay, ramp=c.ema_ramp) if wanted else None
 
     def _resume(self, saved: ck.Checkpoint) -> None:
-        self.step = saved.step
+        """Become what a checkpoint says; what does not fit is an error, and nothing is done yet."""
+        where = str(self.home / ck.name_of(saved.step))
+        fill(self.model, saved.parts["model"], where=where)
+        self._optimise()
         optim.unpack(self.optimizer, saved.parts["optimizer"], saved.state["optimizer"])
         if self.average:
-            fill(self.average.model, saved.parts["ema"], where=str(self.home))
+            fill(self.average.model, saved.parts["ema"], where=where)
         self.window.restore(saved.state["window"], self.world.device)
-        self.say(f"{self.folder}: goes on after step {self.step} of {self.config.steps}")
+        self.step = saved.step
 
     def _agree(self) -> None:
         steps = self.world.gather(torch.tensor(self.step, device=self.world.device)).tolist()
@@ -350,9 +359,10 @@ class _Trainer:
             if self.average:
                 parts["ema"] = self.average.model.state_dict()
             state = {"window": window, "optimizer": plain}
-            ck.save(self.home, ck.Checkpoint(self.step, self.config.lasting(), parts, state))
-            c = self.config
-            ck.prune(self.home, keep=c.keep_checkpoints, milestone_every=c.milestone_every)
+            c, lasting = self.config, self.config.lasting()
+            ck.save(self.home, ck.Checkpoint(self.step, lasting, parts, state))
+            limits = {"keep": c.keep_checkpoints, "milestone_every": c.milestone_every}
+            ck.prune(self.home, **limits, settings=lasting, upto=self.step)
         self.world.wait()
         self.progress.pause(time.monotonic() - began)
 
@@ -372,7 +382,7 @@ class _Trainer:
         if self.world.main and (new or not mark.is_file()):
             with torch.no_grad():
                 self.task.finish(self.best, self.folder)
-            fd.write_whole(mark, f"{self.step} steps done\n")
+            write_whole(mark, f"{self.step} steps done\n")
         elif self.world.main:
             self.say(f"{self.folder}: all {self.step} steps were done before")
         self.world.wait()
@@ -393,7 +403,7 @@ class _Trainer:
     def _not_finite(self, step: int, what: str) -> None:
         """Store what reproduces it, and stop: it is never zeroed."""
         c = self.config
-        kept = ck.checkpoints(self.home)
+        kept = ck.believed(self.home, settings=c.lasting())
         last = f"checkpoints/{kept[-1].name}" if kept else None
         draws = self.draws(step - 1, whole=True)
         rows = {str(n): draws.rows(n).tolist() for n in sorted(set(self.asked))}
@@ -405,7 +415,7 @@ class _Trainer:
             f"last good checkpoint: {self.folder / last if last else 'none yet'}"
         )
         if self.world.main:
-            fd.write_whole(self.folder / "nonfinite.json", json.dumps(report, indent=1) + "\n")
+            write_whole(self.folder / "nonfinite.json", json.dumps(report, indent=1) + "\n")
         raise NonFinite(line)
 
 

@@ -113,6 +113,19 @@ class Average:
 # ---------------------------------------------------------------------------- as tensors and JSON
 
 
+def _fit(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
+    """Refuse a state of other parameters; torch would take it and fail some steps later."""
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, values in state.items():
+        for key, value in values.items():
+            if not 0 <= index < len(own):
+                raise ValueError(f"optimizer: {key} of parameter {index} of {len(own)}")
+            shape = own[index].shape
+            if isinstance(value, Tensor) and value.ndim and value.shape != shape:
+                got = f"{key} of parameter {index} has shape {tuple(value.shape)}"
+                raise ValueError(f"optimizer: {got}, expected {tuple(shape)}")
+
+
 def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split an optimiser's state into tensors by name and plain values."""
     state = optimizer.state_dict()
@@ -134,6 +147,7 @@ def unpack(
         index, _, key = name.partition(".")
         own = value.clone() if isinstance(value, Tensor) else value
         state.setdefault(int(index), {})[key] = own
+    _fit(optimizer, state)
     groups = [{k: tuple(v) if k == "betas" else v for k, v in g.items()} for g in plain["groups"]]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     for parameter, values in optimizer.state.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -12,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from amtutor import _check
 from amtutor.train import checkpoint as ck
 from amtutor.train.config import Settings, from_dict, read_json
 from amtutor.train.draws import seed_of
+from amtutor.train.folder import metrics_of
 from amtutor.train.task import Task, find_task
 
 __all__ = ["Run", "build_model", "default_device", "latest_run", "stored_config"]
@@ -79,17 +80,20 @@ class Run:
         self.config, self.record = stored
 
     def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r}, task={self.config.task!r}, step={self.step})"
+        return f"Run({str(self.folder)!r}, task={self.config.task!r})"
 
     @property
     def checkpoints(self) -> list[Path]:
-        """Folders of all checkpoints, oldest first."""
-        return ck.checkpoints(self.folder / "checkpoints")
+        """Folders of the checkpoints that look whole, oldest first."""
+        return ck.believed(self.folder / "checkpoints", settings=self.config.lasting())
 
     @property
     def step(self) -> int:
-        """Updates in the newest checkpoint; 0 where there is none."""
-        return ck.step_of(self.checkpoints[-1]) if self.checkpoints else 0
+        """Updates in the newest checkpoint that can be believed; 0 where there is none."""
+        try:
+            return self._latest(parts=(), say=lambda line: None).step
+        except ck.CheckpointError:
+            return 0
 
     @property
     def finished(self) -> bool:
@@ -112,8 +116,11 @@ class Run:
         Raises:
             CheckpointError: there is none.
         """
-        folder = self.folder / "checkpoints"
-        found = ck.latest(folder, settings=self.config.lasting(), say=self.say, parts=parts)
+        return self._latest(parts=parts, say=self.say)
+
+    def _latest(self, **how: Any) -> ck.Checkpoint:
+        home = self.folder / "checkpoints"
+        found = ck.latest(home, settings=self.config.lasting(), **how)
         if found is None:
             raise ck.CheckpointError(f"{self.folder}: no usable checkpoint yet")
         return found
@@ -128,9 +135,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl, in order of step."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines if line.strip().endswith("}")]
+        return sorted(metrics_of(self.folder), key=lambda line: line["step"])
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
@@ -141,9 +146,10 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
         if ours is None or theirs is None:
             side = "not in the model" if ours is None else "not in the checkpoint"
             raise ck.CheckpointError(f"{where}: {name} is {side}")
-        if ours.shape != theirs.shape:
+        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
             raise ck.CheckpointError(
-                f"{where}: {name} has shape {tuple(theirs.shape)}, expected {tuple(ours.shape)}"
+                f"{where}: {name} is a {_check.describe(theirs)}, expected a "
+                f"{_check.describe(ours)}"
             )
     model.load_state_dict(tensors)
 

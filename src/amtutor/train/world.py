@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 
-from amtutor.train.extras import need
+from amtutor._extras import need
 
 __all__ = ["World"]
 

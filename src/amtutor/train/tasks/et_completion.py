@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from amtutor import _check, data, fast
+from amtutor import _check, _weights, data, fast
 from amtutor.network.masked_images import PatchModel, _lowest, build, hide_patches, to_patches
 from amtutor.train import Draws, Settings, Task, register
 
@@ -139,17 +139,15 @@ class Completion(Task):
 
     def finish(self, model: nn.Module, folder: str | Path) -> None:
         """Write the weights, float16, and their card, as they ship in the package."""
-        from amtutor.train.extras import need
-
         name = {"energy": "et_completion", "transformer": "transformer_completion"}
         path = Path(folder) / f"{name[self.config.core]}.safetensors"
-        state = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
-        need("safetensors.torch").save_file(state, path)
-        model.load_state_dict({k: v.float() for k, v in state.items()})  # what ships is measured
-        path.with_suffix(".json").write_text(json.dumps(self.card(model, path), indent=1) + "\n")
+        state = _weights.half(model.state_dict())
+        shipped = copy.deepcopy(model)
+        shipped.load_state_dict({k: v.float() for k, v in state.items()})  # what ships is measured
+        _weights.ship(path, state, kind="masked images", **self.card(shipped))
 
-    def card(self, model: nn.Module, path: Path) -> dict[str, Any]:
-        """Return what one must know about the weights in ``path``."""
+    def card(self, model: nn.Module) -> dict[str, Any]:
+        """Return what one must know about these weights."""
         images = self.data()["images"].cpu().numpy()
         return {
             "what": "masked CIFAR-10 pictures completed by an Energy Transformer, float16"
@@ -164,8 +162,6 @@ class Completion(Task):
                 f"held_out_{k}": round(v, 6)
                 for k, v in self.evaluate(model.eval(), self.data()).items()
             },
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "licence": "MIT",
         }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from amtutor import _check
+from amtutor import _check, _weights
 from amtutor import data as amdata
 from amtutor.generative import latent
 from amtutor.memory.dense import lse_energy
@@ -190,20 +188,14 @@ class Latent(Task):
 
     def finish(self, model: nn.Module, folder: str | Path) -> None:
         """Write ``latent.safetensors`` (float16) and ``latent.json``, as the book's run ships."""
-        from amtutor.train.extras import need
-
-        folder = Path(folder)
-        tensors = {k: v.detach().half().cpu().contiguous() for k, v in model.state_dict().items()}
-        path = folder / "latent.safetensors"
-        need("safetensors.torch").save_file(tensors, path)
-        about = {
-            "what": "autoencoder and memories of CIFAR-10 (EM section 4), float16",
-            "config": self.config.to_dict(),
-            "parameters": latent.parameter_counts(model),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "licence": "MIT",
-        }
-        (folder / "latent.json").write_text(json.dumps(about, indent=1) + "\n")
+        _weights.ship(
+            Path(folder) / "latent.safetensors",
+            _weights.half(model.state_dict()),
+            kind="latent memory",
+            what="autoencoder and memories of CIFAR-10 (EM section 4), float16",
+            config=self.config.to_dict(),
+            parameters=latent.parameter_counts(model),
+        )
 
 
 def winners_of_noise(memories: Tensor, n: int, sigma: float, generator) -> Tensor:
