@@ -15,7 +15,7 @@ endif
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help book serve notebooks test quick bench clean
+.PHONY: help book serve notebooks chapter test quick bench clean
 
 help:
 	@echo "amtutor: a memory is a low place, remembering is going downhill"
@@ -23,6 +23,7 @@ help:
 	@echo "  make book       set up the environment, build the site, say where it is"
 	@echo "  make serve      build it and serve it on http://127.0.0.1:$(PORT)"
 	@echo "  make notebooks  run every chapter and write its notebook (book/*.md -> book/*.ipynb)"
+	@echo "  make chapter    start a chapter: make chapter NAME=18_my_subject"
 	@echo "  make quick      ruff, unit tests, notebooks in step: two minutes or so"
 	@echo "  make test       everything: also every notebook, the site, a real browser"
 	@echo "  make bench      how fast, as ratios against plain ways of doing the same"
@@ -55,6 +56,9 @@ serve: book
 
 notebooks: $(READY)
 	@$(PY) tools/notebooks.py --all
+
+chapter: $(READY)
+	@$(PY) tools/new_chapter.py "$(NAME)"
 
 test: $(READY)
 	@$(PY) tools/check.py all

@@ -103,6 +103,9 @@ def missing_data(text: str) -> str:
 
 def site() -> tuple[bool, str]:
     """Build the site from the executed notebooks, warnings as errors."""
+    if told := twins.faults():
+        print("".join(f"  {line}\n" for line in told), end="")
+        return False, ""
     run(PYTHON, "tools/vendor.py")
     book = str(Path(PYTHON).with_name("jupyter-book"))
     good, said = run(

@@ -163,6 +163,9 @@ def rendered(
     """The notebook that is committed: plain Markdown, folded bookkeeping, the given outputs."""
     book = book or plain.Book(path.parent)
     source, page = filled(path, values, book), plain.Page(book, path.stem)
+    if len(outputs) != (count := sum(cell.cell_type == "code" for cell in source.cells)):
+        run = f"python tools/notebooks.py book/{path.name}"
+        raise NotebookError(f"{path.name}: {count} code cells, {len(outputs)} were run ({run})")
     cells, given = [], iter(outputs)
     for index, cell in enumerate(source.cells):
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
@@ -186,6 +189,8 @@ def rendered(
             text = f"[Read this chapter as a page]({address}), with figures that move.\n\n{text}"
         if text:
             cells.append(nbformat.v4.new_markdown_cell(text))
+    if page.is_open:
+        raise NotebookError(f"{path.name}: nothing ends {page.is_open}")
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=nbformat.from_dict(METADATA))
     notebook.metadata["amtutor"] = {
         "code": code_digest(path),
@@ -218,8 +223,6 @@ def woven(path: Path, book: plain.Book | None = None) -> nbformat.NotebookNode:
     outputs, values, _ = read_twin(path)
     notebook = filled(path, values, book or plain.Book(path.parent))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    if len(code) != len(outputs):
-        raise NotebookError(f"{path.stem}: {len(code)} code cells, {len(outputs)} in the notebook")
     for count, (cell, given) in enumerate(zip(code, outputs, strict=True), 1):
         cell.outputs, cell.execution_count = given, count
     notebook.metadata = nbformat.from_dict(METADATA)
@@ -388,9 +391,6 @@ def render(path: Path, *, keep_outputs: bool = False) -> str:
         raise NotebookError(
             f"{path.stem}: its code has changed (python tools/notebooks.py book/{path.name})"
         )
-    source = plain.read(path)
-    if len(lean(source, path, plain.Book(path.parent))) != len(outputs):
-        raise NotebookError(f"{path.stem}: another number of code cells; it must be run")
     size = write(path, rendered(path, outputs, values))
     return f"{path.stem}.ipynb: rendered, {size / 1e6:.2f} MB"
 
@@ -427,6 +427,19 @@ def check(path: Path, book: plain.Book | None = None) -> list[str]:
         if a != b:
             return [f"{_place(path, wanted, index)} differs from its notebook ({again})"]
     return [f"{path.name} differs from its notebook ({again})"]
+
+
+def faults() -> list[str]:
+    """What would keep the site from being built, one line each."""
+    book = plain.Book()
+    told = list(book.faults)
+    for path in chapters():
+        try:
+            outputs, values, _ = read_twin(path)
+            rendered(path, outputs, values, book)
+        except NotebookError as error:
+            told.append(str(error))
+    return told
 
 
 def prepare_environment() -> None:

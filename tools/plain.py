@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import jupytext
@@ -225,7 +225,15 @@ class Page:
     book: Book
     name: str
     solution: str = ""  # the number of the solution that is open
-    told: bool = field(default=False)  # whether that solution has said something
+    told: bool = False  # whether that solution has said something
+    exercise: str = ""  # the number of the exercise that is open
+
+    @property
+    def is_open(self) -> str:
+        """What has begun and not ended."""
+        if self.exercise or self.solution:
+            return f"exercise {self.exercise}" if self.exercise else f"solution {self.solution}"
+        return ""
 
     def cell(self, source: str, *, code_follows: bool = False) -> str:
         """One cell. A solution may begin in one cell and end in a later one."""
@@ -254,6 +262,8 @@ class Page:
             if match and match[2] in ("solution-start", "solution-end", "solution"):
                 flush()
                 end = _closing(lines, index)
+                if match[2] != "solution-end" and self.is_open:
+                    raise PlainError(f"{match[0]!r} begins, but nothing ends {self.is_open}")
                 if match[2] != "solution-end":
                     target = match[3].split()[0]
                     self.solution, self.told = self._target(target, match[0]).number, False
@@ -315,7 +325,10 @@ class Page:
         label = options.get("label") or options.get("name", "")
         title = self._inline(argument)
         if name in ("exercise-start", "exercise"):
+            if self.is_open:
+                raise PlainError(f"exercise {argument!r} begins, but nothing ends {self.is_open}")
             number = self._target(label, f"{{{name}}} {argument}").number
+            self.exercise = number if name == "exercise-start" else ""
             match = re.fullmatch(r"(.*?)\s*(\([^()]+\))", title)
             name, kind = (match[1], f" {match[2]}") if match else (title, "")
             stop = "" if name.endswith(("?", "!", ".")) or not name else "."
@@ -323,6 +336,7 @@ class Page:
             text = self._render(body).strip()
             return f"{head} {text}".rstrip() if text else head
         if name == "exercise-end":
+            self.exercise = ""
             return ""
         if name.startswith("prf:"):
             target = self.book.labels.get(label)

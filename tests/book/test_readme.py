@@ -26,7 +26,11 @@ def test_every_chapter_has_a_row_with_its_badge_and_its_minutes():
     assert len(chapters) >= 3
     rows = [line for line in README.splitlines() if line.startswith("| ")]
     for chapter in chapters:
-        (row,) = [line for line in rows if f"({chapter}.md)" in line]
-        assert f"blob/main/{chapter}.ipynb" in row
+        there = [line for line in rows if f"({chapter}.md)" in line]
+        assert len(there) == 1, f"{len(there)} rows for {chapter}.md in README's table; write one"
+        row = there[0]
+        assert f"blob/main/{chapter}.ipynb" in row, f"the badge of {chapter} opens another notebook"
         seconds = int(re.search(r"CPU: (\d+) s", (ROOT / f"{chapter}.md").read_text("utf-8"))[1])
-        assert f"{seconds} s" in row
+        assert f"{seconds} s" in row, (
+            f"README's row of {chapter} must say {seconds} s, as its badge"
+        )

@@ -114,7 +114,7 @@ def test_words_are_rendered_anew_without_a_run(page, twin_text):
     notebooks.render(page, keep_outputs=True)
     assert notebooks.check(page) == []
     page.write_text(renamed + "\n```{code-cell} ipython3\n1\n```\n", "utf-8")
-    with pytest.raises(notebooks.NotebookError, match="another number of code cells"):
+    with pytest.raises(notebooks.NotebookError, match="2 code cells, 1 were run"):
         notebooks.render(page, keep_outputs=True)
 
 
