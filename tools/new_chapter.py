@@ -77,9 +77,10 @@ def with_toc_line(toc: str, stem: str) -> str:
 def with_readme_row(readme: str, stem: str, title: str) -> str:
     """The README with a row for the chapter, in the order of the numbers."""
     link = f"{plain.addresses()['colab']}/book/{stem}.ipynb"
+    badge = plain.picture_address("_static/colab.svg")
     row = (
         f"| {int(stem[:2])} | [{title}](book/{stem}.md) | What it claims, in one sentence. "
-        f"| [![Colab](book/_static/colab.svg)]({link}) | 2 s |\n"
+        f"| [![Colab]({badge})]({link}) | 2 s |\n"
     )
     return _in_order(readme, stem, r"(?m)^\| \d+ \| \[[^\]]*\]\(book/(\d\d)_\w+\.md\) .*\n", row)
 
