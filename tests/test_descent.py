@@ -117,6 +117,42 @@ def test_noise_of_a_row_does_not_depend_on_who_has_stopped():
     assert torch.equal(one.state[1], two.state[1])
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.7])
+@pytest.mark.parametrize("held", [False, True])
+def test_what_belongs_to_a_row_stays_with_it_when_others_rest(momentum, held):
+    """Each row has its own clamp and its own velocity, and the first rows rest first."""
+    x0 = torch.cat([0.05 * states(2, 4), states(4, 4, seed=1)])
+    clamp = torch.rand(6, 4, generator=torch.Generator().manual_seed(2)) < 0.4
+    call = {"steps": 300, "step_size": 0.02, "tol": 1e-2, "momentum": momentum}
+    hold = (lambda i: {"clamp": clamp[i]}) if held else (lambda i: {})
+    together = descend(wells, x0, **call, **hold(slice(None)))
+    assert len(set(together.steps_taken.tolist())) > 3 and together.converged.all()
+    for i, row in enumerate(x0):
+        alone = descend(wells, row, **call, **hold(i))
+        assert_close(alone.state, together.state[i])
+        assert alone.steps_taken == together.steps_taken[i]
+        if held:
+            assert torch.equal(together.state[i][clamp[i]], row[clamp[i]])
+    noisy = descend(wells, x0, **call, **hold(slice(None)), noise=1e-3)
+    assert len(set(noisy.steps_taken.tolist())) > 1
+    assert not held or torch.equal(noisy.state[clamp], x0[clamp])
+
+
+def test_callback_sees_what_record_keeps_and_cannot_spoil_it():
+    seen = []
+
+    def look(step, state):
+        seen.append((step, state.clone()))
+        state.fill_(torch.nan)
+
+    x0 = states(2, 3, 4)
+    call = {"steps": 40, "step_size": 0.05, "tol": 0.3}
+    end = descend(wells, x0, **call, record=True, callback=look)
+    assert [t for t, _ in seen] == list(range(int(end.steps_taken.max()) + 1))
+    assert torch.equal(torch.stack([x for _, x in seen]), end.trajectory.states)
+    assert torch.equal(end.state, descend(wells, x0, **call).state)
+
+
 def test_empty_batch():
     end = descend(bowl, torch.zeros(0, 3), steps=4, step_size=0.5, tol=0.1, record=True)
     assert end.state.shape == (0, 3) and end.energy.shape == (0,)
@@ -265,7 +301,18 @@ def test_nan_and_minus_infinity_are_refused():
         ({"energy": lambda x: bowl(x)[:1]}, ValueError, r"energy returned shape \(1,\)"),
         ({"energy": lambda x: 3.0}, ValueError, "energy returned a float"),
         ({"energy": lambda x: bowl(x.detach())}, ValueError, "energy: its values cannot be diff"),
-        ({"gradient": lambda x: x[0]}, ValueError, r"gradient: returned shape \(3,\), expected"),
+        (
+            {"gradient": lambda x: x[0]},
+            ValueError,
+            r"gradient: returned a float32 tensor of shape \(3,\), expected shape \(2, 3\)",
+        ),
+        ({"gradient": lambda x: 3}, ValueError, "gradient: returned a int 3, expected shape"),
+        ({"gradient": 3}, TypeError, "gradient: got a int 3, expected a function"),
+        ({"energy": "bowl"}, TypeError, "energy: got a str 'bowl', expected a function"),
+        ({"callback": 3}, TypeError, r"callback: got a int 3, expected f\(step, state\)"),
+        ({"generator": 3}, TypeError, "generator: got a int 3, expected None or a torch.Generator"),
+        ({"x0": torch.ones(2, 3).to_sparse()}, TypeError, "x0: got a sparse float32 tensor"),
+        ({"x0": torch.ones(2, 3, device="meta")}, TypeError, "on the meta device, expected"),
         ({"x0": torch.ones(2, 3, dtype=torch.int64)}, TypeError, "x0: got a int64 tensor"),
         ({"x0": torch.tensor(1.0)}, ValueError, "x0: got a 0-dim"),
         ({"x0": torch.tensor([[1.0, torch.nan]])}, ValueError, "x0: 1 of 2 entries are NaN"),
@@ -312,6 +359,9 @@ def test_distinct_counts_the_minima_of_a_double_well():
 
 
 def test_distinct_refuses_bad_input():
+    for bad in (torch.nan, torch.inf):  # which are near nothing, not even themselves
+        with pytest.raises(ValueError, match="states: 1 of 2 entries are NaN or infinite"):
+            distinct(torch.tensor([[1.0], [bad]]), tol=0.1)
     with pytest.raises(ValueError, match="tol = 0.0: expected a finite number > 0"):
         distinct(torch.ones(2, 2), tol=0.0)
     with pytest.raises(ValueError, match="states: got a float32 tensor of shape"):

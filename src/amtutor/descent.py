@@ -23,16 +23,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from amtutor import _check
+from amtutor import _check, _draw
 
 __all__ = ["Descent", "Trajectory", "descend", "distinct"]
 
 Energy = Callable[[Tensor], Tensor]
 Gradient = Callable[[Tensor], Tensor]
+Callback = Callable[[int, Any], object]
+Rows = dict[Any, Tensor]
 
 
 @dataclass(frozen=True)
@@ -110,23 +113,22 @@ def descend(
     >>> rest.steps_taken.tolist(), rest.converged.tolist()
     ([9, 0], [True, True])
     """
-    _check_settings(x0, steps, step_size, momentum, noise, tol)
+    _check_functions(energy, gradient)
+    _check_settings(x0, steps, step_size, momentum, noise, tol, generator)
     with torch.no_grad():
-        walk = _Walk(energy, gradient, x0.detach(), clamp)
-        for t in range(steps + 1):
-            if record:
-                walk.record()
-            if callback is not None:
-                callback(t, walk.whole.clone())
-            if t == steps and tol is None:
-                break
-            slope = walk.slope(t)
-            if tol is not None:
-                slope = walk.let_rest(slope, tol)
-            if t == steps or walk.nobody_moves:
-                break
-            walk.move(slope, step_size, momentum, noise, generator)
-        return walk.result(record)
+        x0 = x0.detach()
+        way = _Way(energy, gradient, x0, clamp, step_size, momentum, noise, generator)
+        film = Film()
+        watchers = watched_by(film if record else None, callback)
+
+        def watch(t: int, rows: Rows) -> None:
+            for look in watchers:
+                look(t, rows["x"].reshape(x0.shape).clone())
+
+        rows, taken, arrived = go_down(
+            way.start(), steps=steps, tol=tol, slope=way.slope, move=way.move, watch=watch
+        )
+        return way.result(rows["x"], taken, arrived, film if record else None)
 
 
 def distinct(states: Tensor, *, tol: float) -> tuple[Tensor, Tensor]:
@@ -140,11 +142,14 @@ def distinct(states: Tensor, *, tol: float) -> tuple[Tensor, Tensor]:
         ``(found, label)``: found (M, D), the first state of each group; label (N,) int64, the group
         of each state.
 
+    Raises:
+        ValueError, TypeError: ``states`` is no finite (N, D) tensor, ``tol`` no number > 0.
+
     >>> found, label = distinct(torch.tensor([[1.0], [5.0], [1.001]]), tol=0.1)
     >>> len(found), label.tolist()
     (2, [0, 1, 0])
     """
-    _check.matrix("states", _check.floating("states", states))
+    _check.matrix("states", _check.finite("states", _check.floating("states", states)))
     _check.positive("tol", tol)
     label = torch.full((len(states),), -1, device=states.device)
     first = []
@@ -156,103 +161,176 @@ def distinct(states: Tensor, *, tol: float) -> tuple[Tensor, Tensor]:
     return states[first], label
 
 
-class _Walk:
-    """The working state of one descent: every row, and which rows still move."""
+# The loop behind everything here that goes down
 
-    def __init__(self, energy: Energy, gradient: Gradient | None, x0: Tensor, clamp):
-        self.energy, self.gradient, self.shape = energy, gradient, x0.shape
+
+def go_down(
+    rows: Rows,
+    *,
+    steps: int,
+    slope: Callable[[Rows, int, Tensor], Rows],
+    move: Callable[[Rows, Rows, int, Tensor], Rows],
+    watch: Callable[[int, Rows], None],
+    tol: float | None = None,
+    size: Callable[[Rows, Rows], Tensor] | None = None,
+) -> tuple[Rows, Tensor, Tensor]:
+    """Let rows go down until each has arrived; the only place that knows who still moves.
+
+    Args:
+        rows: everything that belongs to a row, by name, tensors (n, ...): where it is and whatever
+            goes with it (what of it is held, its velocity). Written over where nothing needs its
+            gradient, so hand over copies.
+        steps: most steps any row may take.
+        slope: ``slope(rows, step, who)`` gives tensors (m, ...) for the m rows that still move;
+            ``who`` (m,) are their places among the n.
+        move: ``move(rows, slope, step, who)`` gives what has changed of these rows.
+        watch: ``watch(step, rows)`` sees all n rows at every moment, the start included.
+        tol: a row rests once its ``size(rows, slope)`` (m,), the norm unless given, is <= tol.
+
+    Returns:
+        All rows, the steps each took (int64) and whether it arrived (bool), (n,) each.
+    """
+    first = next(iter(rows.values()))
+    n, size = len(first), size or (lambda rows, slope: _norm(slope))
+    who = torch.arange(n, device=first.device)
+    taken = torch.zeros_like(who)
+    arrived = torch.zeros_like(who, dtype=torch.bool)
+    for t in range(steps + 1):
+        watch(t, rows)
+        if t == steps and tol is None:
+            break
+        here = rows if len(who) == n else _pick(rows, who)
+        down = slope(here, t, who)
+        if tol is not None:
+            moving = size(here, down) > tol
+            arrived[who[~moving]] = True
+            if not moving.all():
+                here, down, who = _pick(here, moving), _pick(down, moving), who[moving]
+        if t == steps or len(who) == 0:
+            break
+        new = move(here, down, t, who)
+        rows = rows | (new if len(who) == n else {k: _put(rows[k], who, new[k]) for k in new})
+        taken[who] += 1
+    return rows, taken, arrived
+
+
+class Film:
+    """The callback that ``record=True`` is: it keeps every state."""
+
+    def __init__(self) -> None:
+        self.states: list[Any] = []
+
+    def __call__(self, step: int, state: Any) -> None:
+        self.states.append(state)
+
+
+def watched_by(*watchers: Callback | None) -> list[Callback]:
+    """Leave out those that are None; refuse what cannot be called."""
+    there = [w for w in watchers if w is not None]
+    for w in there:
+        if not callable(w):
+            raise TypeError(f"callback: got a {_check.describe(w)}, expected f(step, state)")
+    return there
+
+
+def _pick(rows: Rows, which: Tensor) -> Rows:
+    return {k: v[which] for k, v in rows.items()}
+
+
+def _put(all_rows: Tensor, who: Tensor, new: Tensor) -> Tensor:
+    if all_rows.requires_grad or new.requires_grad:
+        return all_rows.index_copy(0, who, new)
+    return all_rows.index_copy_(0, who, new)
+
+
+def _norm(slope: Rows) -> Tensor:
+    """Length of each row's slope, over all its parts."""
+    parts = [v.flatten(1).norm(dim=1) for v in slope.values()]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).norm(dim=0)
+
+
+class _Way:
+    """What `descend` walks on: an energy, its gradient and a rule for a step."""
+
+    def __init__(
+        self, energy, gradient, x0: Tensor, clamp, step_size, momentum, noise, generator
+    ) -> None:
+        self.energy, self.gradient, self.x0 = energy, gradient, x0
+        self.step_size, self.momentum, self.noise = step_size, momentum, noise
+        self.generator = generator
         self.batch = _batch_shape(energy(x0), x0)
-        n = math.prod(self.batch)
-        self.x = x0.reshape(n, *x0.shape[len(self.batch) :]).clone()
-        self.held = _held(clamp, x0, self.x.shape)
-        self.velocity = torch.zeros_like(self.x)
-        self.active = torch.arange(n, device=x0.device)
-        self.taken = torch.zeros(n, dtype=torch.int64, device=x0.device)
-        self.converged = torch.zeros(n, dtype=torch.bool, device=x0.device)
-        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.n = math.prod(self.batch)
+        self.shape = self.n, *x0.shape[len(self.batch) :]
+        self.held = None if clamp is None else _check.mask("clamp", clamp, x0).reshape(self.shape)
 
-    @property
-    def whole(self) -> Tensor:
-        """All rows, in the caller's shape."""
-        return self.x.reshape(self.shape)
-
-    @property
-    def nobody_moves(self) -> bool:
-        return len(self.active) == 0
-
-    def record(self) -> None:
-        self.seen.append((self.whole.clone(), self.energy(self.whole)))
-
-    def slope(self, step: int) -> Tensor:
-        """Gradient of the rows that still move, zero where held."""
-        rows = self.x[self.active]
-        if len(rows) == len(self.x):  # as long as nobody stopped, keep the caller's batch shape
-            rows = rows.reshape(self.shape)
-        if self.gradient is None:
-            slope = _differentiate(self.energy, rows)
-        else:
-            slope = self.gradient(rows)
-            if slope.shape != rows.shape:
-                raise ValueError(
-                    f"gradient: returned shape {tuple(slope.shape)}, expected {tuple(rows.shape)}"
-                )
-        slope = slope.reshape(-1, *self.x.shape[1:])
+    def start(self) -> Rows:
+        """All rows where they begin, with what belongs to each."""
+        rows = {"x": self.x0.reshape(self.shape).clone()}
         if self.held is not None:
-            slope = slope.masked_fill(self.held[self.active], 0)
-        self.refuse("gradient", ~slope.flatten(1).isfinite().all(1), self.active, step)
-        return slope
+            rows["held"] = self.held
+        if self.momentum:
+            rows["velocity"] = torch.zeros_like(rows["x"])
+        return rows
 
-    def let_rest(self, slope: Tensor, tol: float) -> Tensor:
-        """Drop the rows that have arrived; return the slope of the others."""
-        moving = slope.flatten(1).norm(dim=1) > tol
-        self.converged[self.active[~moving]] = True
-        self.active = self.active[moving]
-        return slope[moving]
-
-    def move(self, slope: Tensor, step_size: float, momentum: float, noise: float, generator):
-        """Take one step with the rows that still move."""
-        change = -step_size * slope
-        if momentum:
-            change = change + momentum * self.velocity[self.active]
-            self.velocity[self.active] = change
-        if noise:  # drawn for every row, so that nobody's noise depends on who has stopped
-            kick = torch.randn(
-                self.x.shape, dtype=self.x.dtype, device=self.x.device, generator=generator
+    def slope(self, rows: Rows, step: int, who: Tensor) -> Rows:
+        """Gradient of these rows, zero where held."""
+        x = rows["x"]
+        if len(x) == self.n:  # as long as nobody stopped, keep the caller's batch shape
+            x = x.reshape(self.x0.shape)
+        slope = _differentiate(self.energy, x) if self.gradient is None else self.gradient(x)
+        if not isinstance(slope, Tensor) or slope.shape != x.shape:
+            raise ValueError(
+                f"gradient: returned a {_check.describe(slope)}, expected shape {tuple(x.shape)}"
             )
-            kick = kick if self.held is None else kick.masked_fill(self.held, 0)
-            change = change + noise * kick[self.active]
-        self.x[self.active] += change
-        self.taken[self.active] += 1
+        slope = slope.reshape(rows["x"].shape)
+        if "held" in rows:
+            slope = slope.masked_fill(rows["held"], 0)
+        self._refuse("gradient", ~slope.flatten(1).isfinite().all(1), who, step)
+        return {"x": slope}
 
-    def result(self, record: bool) -> Descent:
+    def move(self, rows: Rows, slope: Rows, step: int, who: Tensor) -> Rows:
+        """One step of these rows."""
+        new: Rows = {}
+        change = -self.step_size * slope["x"]
+        if self.momentum:
+            change = new["velocity"] = change + self.momentum * rows["velocity"]
+        if self.noise:  # drawn for every row, so that nobody's noise depends on who has stopped
+            like = {"dtype": self.x0.dtype, "device": self.x0.device}
+            kick = _draw.normal(self.shape, generator=self.generator, **like)[who]
+            kick = kick.masked_fill(rows["held"], 0) if "held" in rows else kick
+            change = change + self.noise * kick
+        return new | {"x": rows["x"] + change}
+
+    def result(self, x: Tensor, taken: Tensor, arrived: Tensor, film: Film | None) -> Descent:
         """Look at the energy where everybody ended, and hand over."""
-        end = self.energy(self.whole).detach().reshape(-1)
-        everyone = torch.arange(len(self.x), device=self.x.device)
+        state = x.reshape(self.x0.shape)
+        end = self.energy(state).detach().reshape(-1)
+        everyone = torch.arange(self.n, device=x.device)
         bad = end.isnan() | end.isneginf()
         if end.isposinf().any():  # fine only where no way leads down
-            self.active = everyone
-            steep = self.slope(int(self.taken.max())).flatten(1).abs().amax(1) > 0
+            rows = self.start() | {"x": x}
+            steep = self.slope(rows, int(taken.max()), everyone)["x"].flatten(1).abs().amax(1) > 0
             bad = bad | (end.isposinf() & steep)
-        self.refuse("energy", bad, everyone, None)
+        if bad.any():
+            self._refuse("energy", bad, everyone, int(taken[bad][0]))
         trajectory = None
-        if record:
-            states, energies = zip(*self.seen, strict=True)
-            trajectory = Trajectory(torch.stack(states), torch.stack(energies).detach())
+        if film is not None:
+            energies = torch.stack([self.energy(x) for x in film.states]).detach()
+            trajectory = Trajectory(torch.stack(film.states), energies)
         return Descent(
-            state=self.whole,
+            state=state,
             energy=end.reshape(self.batch),
-            steps_taken=self.taken.reshape(self.batch),
-            converged=(self.converged & end.isfinite()).reshape(self.batch),
+            steps_taken=taken.reshape(self.batch),
+            converged=(arrived & end.isfinite()).reshape(self.batch),
             trajectory=trajectory,
         )
 
-    def refuse(self, what: str, bad: Tensor, rows: Tensor, step: int | None) -> None:
+    def _refuse(self, what: str, bad: Tensor, who: Tensor, step: int) -> None:
         """Stop at the first bad row, naming the step and the element."""
         if not bad.any():
             return
-        row = int(rows[bad][0])
-        step = int(self.taken[row]) if step is None else step
-        where = tuple(int(i) for i in torch.unravel_index(torch.tensor(row), self.batch or (1,)))
+        row = who[bad][0].cpu()
+        where = tuple(int(i) for i in torch.unravel_index(row, self.batch or (1,)))
         element = f"batch element {where}" if self.batch else "the state"
         raise FloatingPointError(
             f"{what} of {element} is not finite at step {step}: expected finite values "
@@ -297,22 +375,13 @@ def _batch_shape(values: Tensor, x0: Tensor) -> tuple[int, ...]:
     return shape
 
 
-def _held(clamp: Tensor | None, x0: Tensor, rows: torch.Size) -> Tensor | None:
-    """Broadcast the clamp mask to every row."""
-    if clamp is None:
-        return None
-    if not isinstance(clamp, Tensor) or clamp.dtype != torch.bool:
-        raise TypeError(f"clamp: got a {_check.describe(clamp)}, expected a bool tensor")
-    try:
-        return clamp.to(x0.device).expand(x0.shape).reshape(rows)
-    except RuntimeError:
-        raise ValueError(
-            f"clamp: got shape {tuple(clamp.shape)}, expected one that broadcasts to x0's "
-            f"{tuple(x0.shape)}"
-        ) from None
+def _check_functions(energy, gradient) -> None:
+    for name, f in (("energy", energy), ("gradient", gradient)):
+        if not callable(f) and not (name == "gradient" and f is None):
+            raise TypeError(f"{name}: got a {_check.describe(f)}, expected a function of states")
 
 
-def _check_settings(x0, steps, step_size, momentum, noise, tol) -> None:
+def _check_settings(x0, steps, step_size, momentum, noise, tol, generator) -> None:
     """Refuse what cannot be a descent, one clear line each."""
     _check.finite("x0", _check.floating("x0", x0))
     if x0.ndim == 0:
@@ -320,7 +389,7 @@ def _check_settings(x0, steps, step_size, momentum, noise, tol) -> None:
     _check.count("steps", steps, least=0)
     _check.positive("step_size", step_size)
     _check.non_negative("noise", noise)
-    if not 0 <= _check.number_or_fail("momentum", momentum, "a number in [0, 1)") < 1:
-        raise _check.fail("momentum", momentum, "a number in [0, 1)")
+    _check.between("momentum", momentum, 0, 1, ends="[)")
+    _check.generator("generator", generator)
     if tol is not None:
         _check.non_negative("tol", tol)
