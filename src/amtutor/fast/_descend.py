@@ -20,7 +20,7 @@ from torch import Tensor
 from amtutor import _check
 from amtutor.descent import Descent
 from amtutor.fast._matmul import long_times_transpose, onednn_route
-from amtutor.network.ham import HAM, Clamp, NeuronLayer, States, _flat
+from amtutor.network.ham import HAM, Clamp, NeuronLayer, States
 from amtutor.network.lagrangians import Tanh
 from amtutor.network.synapses import Dense, currents
 
@@ -42,9 +42,10 @@ def descend(
     _check.count("steps", steps, least=0)
     _check.positive("step_size", step_size)
     held = ham.held(clamp, states)
-    x = {n: v.clone() for n, v in _flat(ham.layers, len(batch), states).items()}
-    start = {n: x[n].clone() for n, mask in held.items() if mask is not True}
-    masks = _flat(ham.layers, len(batch), {n: held[n] for n in start})
+    rows = {n: states[n].reshape(-1, *layer.shape) for n, layer in ham.layers.items()}
+    x = {n: v.clone() for n, v in rows.items()}
+    masks = {n: m.reshape(x[n].shape) for n, m in held.items() if m is not True}
+    start = {n: x[n].clone() for n in masks}
     free = [n for n in ham.layers if held.get(n) is not True]
     activation = {n: _activation(layer) for n, layer in ham.layers.items()}
     active = {n: activation[n](x[n], torch.empty_like(x[n])) for n in ham.layers}

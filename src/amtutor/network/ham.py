@@ -16,7 +16,6 @@ with gradients on, `HAM.descend` is an unrolled network. To recall only, use ``t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +23,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from amtutor import _check
-from amtutor.descent import Descent, Trajectory
+from amtutor import _check, _draw
+from amtutor.descent import Descent, Film, Rows, Trajectory, go_down, watched_by
+from amtutor.network import ham_solvers as solvers
 from amtutor.network import synapses
 from amtutor.network.lagrangians import Lagrangian
 
@@ -33,7 +33,7 @@ __all__ = ["HAM", "Connection", "NeuronLayer"]
 
 States = dict[str, Tensor]
 Clamp = str | Iterable[str] | Mapping[str, "Tensor | bool"]
-MOST_HALVINGS = 30
+GUARDS = (None, "refuse", "halve")
 
 
 class NeuronLayer(nn.Module):
@@ -42,14 +42,21 @@ class NeuronLayer(nn.Module):
     Args:
         lagrangian: a `Lagrangian`. shape: an int or a tuple, without the batch.
         tau: time constant > 0; in a step dt the layer goes dt / tau of its way.
+
+    Raises:
+        ValueError, TypeError: an argument has the wrong range or type.
+
+    >>> from amtutor.network.lagrangians import Tanh
+    >>> NeuronLayer(Tanh(), (2, 3)).energy(torch.zeros(5, 2, 3)).shape
+    torch.Size([5])
     """
 
     def __init__(self, lagrangian: Lagrangian, shape: int | Sequence[int], tau: float = 1.0):
         super().__init__()
         if not isinstance(lagrangian, Lagrangian):
-            raise TypeError(f"lagrangian: got {lagrangian!r}, expected a Lagrangian such as Tanh()")
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        self.shape = tuple(_check.count("shape", n) for n in shape)
+            got = _check.describe(lagrangian)
+            raise TypeError(f"lagrangian: got a {got}, expected a Lagrangian such as Tanh()")
+        self.shape = synapses._shape("shape", shape)
         if lagrangian.acts_on_last_dim and not self.shape:
             raise _check.fail("shape", self.shape, "at least one dimension to normalise over")
         self.lagrangian = lagrangian
@@ -86,6 +93,12 @@ class HAM(nn.Module):
             may be any number and may repeat (a self-connection); the synapse may be any function
             of activations with one energy per batch element.
 
+    Attributes: ``layers`` by name; ``connections``, a list of `Connection`; ``synapses``, those of
+    them that are modules, by the key of their (first) connection or by place.
+
+    Raises:
+        ValueError, TypeError: a name is unknown, a shape does not fit, or it is no layer or synapse.
+
     >>> from amtutor.network.lagrangians import Identity, Tanh
     >>> from amtutor.network.synapses import Dense
     >>> brain = HAM(
@@ -106,28 +119,42 @@ class HAM(nn.Module):
     ):
         super().__init__()
         if not isinstance(layers, Mapping) or not layers:
-            raise TypeError(f"layers: got {layers!r}, expected a dict of at least one NeuronLayer")
+            got = _check.describe(layers)
+            raise TypeError(f"layers: got a {got}, expected a dict of at least one NeuronLayer")
         self.layers = nn.ModuleDict()
         for name, layer in layers.items():
             _add_layer(self.layers, name, layer)
+        self._names = tuple(layers)  # as `step` compiles: a ModuleDict is walked in few versions
         self.connections: list[Connection] = []
+        if isinstance(connections, (str, bytes)) or not isinstance(connections, Iterable):
+            got = _check.describe(connections)
+            raise TypeError(f"connections: got a {got}, expected pairs (names, synapse)")
         for i, item in enumerate(connections):
             self._connect(i, item)
-        modules = [c.synapse for c in self.connections if isinstance(c.synapse, nn.Module)]
-        self.synapses = nn.ModuleList(dict.fromkeys(modules))
+        self.synapses = _Synapses()
+        for c in self.connections:  # one that is shared is stored once
+            if isinstance(c.synapse, nn.Module) and c.synapse not in self.synapses.values():
+                self.synapses[c.key] = c.synapse
+        self._first = _first_weight(self.synapses)
 
     # What it is made of
 
     def _connect(self, i: int, item) -> None:
         where = f"connections[{i}]"
         if not isinstance(item, tuple) or len(item) != 2 or not callable(item[1]):
-            raise TypeError(f"{where}: got {item!r}, expected a pair (names, synapse)")
+            got = _check.shown(item)
+            raise TypeError(f"{where}: got {got}, expected a pair (names, synapse)")
         names, synapse = item
+        if not isinstance(names, (str, tuple, list)) or len(names) == 0:
+            got = _check.describe(names)
+            raise TypeError(f"{where}: got a {got}, expected the name of a layer or several")
         names = (names,) if isinstance(names, str) else tuple(names)
         for name in names:
-            if name not in self.layers:
+            if name not in self._names:
                 known = ", ".join(map(repr, self.layers))
-                raise ValueError(f"{where}: no layer named {name!r}, expected one of {known}")
+                raise ValueError(
+                    f"{where}: no layer named {_check.shown(name)}, expected one of {known}"
+                )
         if hasattr(synapse, "check_shapes"):
             try:
                 synapse.check_shapes(*(self.layers[n].shape for n in names))
@@ -139,9 +166,20 @@ class HAM(nn.Module):
         self.connections.append(Connection(names, synapse, key))
 
     def describe(self) -> dict:
-        """Describe the hypergraph in plain words and numbers, for `amtutor.show.hypergraph`."""
+        """Say what it is made of, as data for `amtutor.show.hypergraph`.
+
+        >>> from amtutor.network.lagrangians import Tanh
+        >>> HAM({"v": NeuronLayer(Tanh(beta=2.0), 4)}, []).describe()["layers"][0]["numbers"]
+        {'beta': 2.0}
+        """
         layers = [
-            {"name": n, "label": _text(v.lagrangian), "shape": v.shape, "tau": v.tau}
+            {
+                "name": n,
+                "label": type(v.lagrangian).__name__,
+                "numbers": v.lagrangian.numbers(),
+                "shape": v.shape,
+                "tau": v.tau,
+            }
             for n, v in self.layers.items()
         ]
         edges = [
@@ -158,16 +196,27 @@ class HAM(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> States:
-        """Make a state for every layer: zeros, or N(0, std^2).
+        r"""Make a state for every layer, (\*batch, \*shape): zeros, or N(0, std^2).
 
         Dtype and device are those of the first parameter unless given.
+
+        Raises:
+            ValueError, TypeError: an argument has the wrong range or type.
         """
+        batch = tuple(_check.count("batch", n, least=0) for n in batch)
+        std = _check.non_negative("std", std)
+        _check.generator("generator", generator)
         first = next(self.parameters(), torch.empty(0))
-        options = {"dtype": dtype or first.dtype, "device": device or first.device}
+        dtype = first.dtype if dtype is None else dtype
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise _check.fail("dtype", dtype, "a floating-point dtype of torch")
+        device = first.device if device is None else _check.device("device", device)
         shapes = {n: (*batch, *layer.shape) for n, layer in self.layers.items()}
-        if not _check.non_negative("std", std):
+        options = {"dtype": dtype, "device": device}
+        if not std:
             return {n: torch.zeros(s, **options) for n, s in shapes.items()}
-        return {n: std * torch.randn(s, generator=generator, **options) for n, s in shapes.items()}
+        draw = partial(_draw.normal, generator=generator, **options)
+        return {n: std * draw(s) for n, s in shapes.items()}
 
     # Energies and signals
 
@@ -185,21 +234,27 @@ class HAM(nn.Module):
         return sum(self.energies(states).values())
 
     def currents(self, states: States) -> States:
-        r"""Input current :math:`I_\ell = -\sum_s \partial E_s / \partial \hat x_\ell` (MM 3.2)."""
+        r"""Input current :math:`I_\ell = -\sum_s \partial E_s / \partial \hat x_\ell` (MM 3.2).
+
+        Each has the shape of its state.
+
+        Raises:
+            ValueError, TypeError: ``states`` is no dict of all layers' states with one batch shape.
+        """
         self._batch(states)
-        return self._currents(states, set(self.layers))
+        return self._currents(states, self._names)
 
     def gradient(self, states: States) -> States:
         r"""Gradient with respect to the activations, :math:`x_\ell - I_\ell` (MM 3.2)."""
         currents = self.currents(states)
-        return {n: states[n] - currents[n] for n in self.layers}
+        return {n: states[n] - currents[n] for n in self._names}
 
     def _activations(self, states: States) -> States:
-        return {n: layer.activation(states[n]) for n, layer in self.layers.items()}
+        return {n: self.layers[n].activation(states[n]) for n in self._names}
 
     def _energies(self, states: States, batch: tuple[int, ...]) -> States:
         active = self._activations(states)
-        out = {n: layer.energy(states[n]) for n, layer in self.layers.items()}
+        out = {n: self.layers[n].energy(states[n]) for n in self._names}
         for c in self.connections:
             value = c.synapse(*(active[n] for n in c.names))
             if not isinstance(value, Tensor) or value.shape[: len(batch)] != torch.Size(batch):
@@ -210,7 +265,7 @@ class HAM(nn.Module):
             out[c.key] = value.flatten(len(batch)).sum(-1) if value.ndim > len(batch) else value
         return out
 
-    def _currents(self, states: States, wanted: set[str]) -> States:
+    def _currents(self, states: States, wanted: tuple[str, ...]) -> States:
         active, total = self._activations(states), {}
         for c in self.connections:
             flags = tuple(n in wanted for n in c.names)
@@ -220,7 +275,7 @@ class HAM(nn.Module):
             for n, signal in zip(c.names, signals, strict=True):
                 if signal is not None:
                     total[n] = total[n] + signal if n in total else signal
-        in_order = [n for n in self.layers if n in wanted]
+        in_order = [n for n in self._names if n in wanted]
         return {n: total[n] if n in total else torch.zeros_like(states[n]) for n in in_order}
 
     # Dynamics
@@ -239,18 +294,21 @@ class HAM(nn.Module):
                 the energy may rise, since the free half moves the activation of the other.
             guard: look at the energy after the step, for each batch element: "refuse" takes back
                 a step that raised it, "halve" tries half of it, up to 30 times; None trusts it.
+
+        Raises:
+            ValueError, TypeError: an argument has the wrong range, type, shape or name.
         """
         batch = self._batch(states)
         held = self.held(clamp, states)
-        _check.positive("step_size", step_size)
-        _check.choice("guard", guard, (None, "refuse", "halve"))
-        currents = self._currents(states, self._free(held))
+        step_size = _check.positive("step_size", step_size)
+        _check.choice("guard", guard, GUARDS)
+        free = self._free(held)
         if guard is None:
-            return self._euler(states, currents, step_size, held)
-        flat = partial(_flat, self.layers, len(batch))
-        held = {n: m if m is True else flat({n: m})[n] for n, m in held.items()}
-        new = self._guarded(flat(states), flat(currents), step_size, held, guard)
-        return {n: x.reshape(states[n].shape) for n, x in new.items()}
+            new = self._euler(states, self._currents(states, free), step_size, held)
+        else:
+            rows = self._rows(states, held)
+            new = self._moved(rows, self._currents(rows, free), step_size, guard)
+        return {n: new[n].reshape(states[n].shape) if n in new else states[n] for n in self._names}
 
     def descend(
         self,
@@ -271,87 +329,21 @@ class HAM(nn.Module):
             steps: most steps any element may take, >= 0.
             tol: a batch element stops by itself when the norm of :math:`x - I` over all its free
                 entries is <= tol, and costs nothing from then on.
-            record: keep states and energies of every moment.
+            record: keep states, energies and components of every moment.
             callback: is called with (step, states) after every step; step 0 is the start.
 
         Returns:
             A `Descent` whose ``state`` is a dict like ``states``.
 
         Raises:
+            ValueError, TypeError: an argument has the wrong range, type, shape or name.
             FloatingPointError: the final energy is not finite.
         """
-        batch = self._batch(states)
-        _check.count("steps", steps, least=0)
-        _check.positive("step_size", step_size)
-        _check.choice("guard", guard, (None, "refuse", "halve"))
-        if tol is not None:
-            _check.non_negative("tol", tol)
-        flat = partial(_flat, self.layers, len(batch))
-        held = {n: m if m is True else flat({n: m})[n] for n, m in self.held(clamp, states).items()}
-        walk = _Walk(self, flat(states), held)
-        for t in range(steps + 1):
-            if record:
-                walk.record()
-            if callback is not None:
-                callback(t, {n: x.reshape(states[n].shape) for n, x in walk.x.items()})
-            if t == steps and tol is None or not walk.move(step_size, tol, guard, last=t == steps):
-                break
-        return walk.result(batch)
-
-    def fixed_point(
-        self,
-        states: States,
-        *,
-        steps: int,
-        step_size: float,
-        clamp: Clamp = (),
-        tol: float = 1e-6,
-        adjoint_steps: int | None = None,
-    ) -> Descent:
-        r"""Descend without a graph and differentiate the end point implicitly: O(1) memory.
-
-        At rest :math:`x^* = g(x^*, \theta)`, g being one step, so for a loss with gradient v there
-        :math:`dx^{*\top} v = (\partial g/\partial\theta)^\top u` with :math:`u = v + J_g^\top u`,
-        found by iterating. Gradients reach parameters and clamped entries; the start has none.
-        They are as exact as the rest is still, so look at ``converged``. No second derivative.
-
-        Args:
-            states, steps, step_size, clamp, tol: as in `descend`.
-            adjoint_steps: most iterations for u; as many as ``steps`` unless given.
-        """
         held = self.held(clamp, states)
-        plain = {n: x.detach() for n, x in states.items()}
-        with torch.no_grad():
-            rest = self.descend(plain, steps=steps, step_size=step_size, clamp=clamp, tol=tol)
-        start = {n: _mix(held.get(n), states[n], rest.state[n]) for n in self.layers}
-        once = self.step(start, step_size=step_size, clamp=clamp)
-        moving = [n for n in self.layers if held.get(n) is not True]
-        solve = partial(
-            self._adjoint, rest.state, step_size, held, moving, adjoint_steps or steps, tol
-        )
-        ends = _Implicit.apply(solve, *(once[n] for n in moving)) if moving else ()
-        end = dict(states) | dict(zip(moving, ends, strict=True))
-        end = {n: _mix(held.get(n), states[n], end[n]) for n in self.layers}
-        return Descent(end, self.energy(end), rest.steps_taken, rest.converged)
-
-    def floors(self) -> list[list[str]]:
-        """Part the layers into sets in which nobody talks to each other; two for any tower.
-
-        Raises:
-            ValueError: a synapse connects a layer to itself.
-        """
-        level: dict[str, int] = {}
-        for name in self.layers:
-            neighbours = set()
-            for c in self.connections:
-                if c.names.count(name) > 1:
-                    raise ValueError(
-                        f"ham: {c.key} connects {name!r} to itself, expected no such loop"
-                    )
-                if name in c.names:
-                    neighbours |= {level[n] for n in c.names if n in level}
-            level[name] = min(set(range(len(self.layers))) - neighbours)
-        return [[n for n in level if level[n] == k] for k in range(max(level.values()) + 1)]
+        _check.choice("guard", guard, GUARDS)
+        tol = None if tol is None else _check.non_negative("tol", tol)
+        turns = [self._free(held)]
+        return self._go(states, held, turns, steps, step_size, tol, guard, record, callback)
 
     def settle(
         self,
@@ -363,7 +355,7 @@ class HAM(nn.Module):
         record: bool = False,
         callback: Callable[[int, States], object] | None = None,
     ) -> Descent:
-        r"""Go down the energy, one set of `floors` after the other.
+        r"""Go down the energy, one set of `floors` after the other (chapter 5).
 
         With everybody else frozen, and synapses that are linear in each activation, the energy
         along a layer's way from :math:`x` to :math:`I` falls all the way and is lowest at the end:
@@ -380,227 +372,214 @@ class HAM(nn.Module):
 
         Returns:
             A `Descent` whose ``state`` is a dict like ``states``; ``converged`` is all False.
+
+        Raises:
+            ValueError, TypeError: as `step`; also if a synapse connects a layer to itself.
+            FloatingPointError: the final energy is not finite.
         """
-        _check.count("steps", steps, least=0)
-        _check.positive("step_size", step_size)
+        held = self.held(clamp, states)
+        step_size = _check.positive("step_size", step_size)
         slowest = min(layer.tau for layer in self.layers.values())
         if step_size > slowest:
             raise _check.fail("step_size", step_size, f"at most the smallest tau, {slowest:g}")
+        free = self._free(held)
+        turns = [tuple(n for n in group if n in free) for group in reversed(self.floors())]
+        return self._go(states, held, turns, steps, step_size, None, None, record, callback)
+
+    def floors(self) -> list[list[str]]:
+        """Part the layers into sets in which nobody talks to each other; two for any tower.
+
+        Raises:
+            ValueError: a synapse connects a layer to itself.
+        """
+        return solvers.floors(self._names, [(c.key, c.names) for c in self.connections])
+
+    def fixed_point(
+        self,
+        states: States,
+        *,
+        steps: int,
+        step_size: float,
+        clamp: Clamp = (),
+        tol: float = 1e-6,
+        adjoint_steps: int | None = None,
+    ) -> Descent:
+        r"""Descend without a graph and differentiate the end point implicitly: O(1) memory.
+
+        Gradients reach parameters and clamped entries, the start has none (see
+        `ham_solvers.at_rest`). They are exact for a state at rest, so look at ``converged``: where
+        it is False the state still moved, and they are wrong by as much. No second derivative.
+
+        Args:
+            states, steps, step_size, clamp, tol: as in `descend`.
+            adjoint_steps: most iterations of the backward pass; as many as ``steps`` unless given.
+
+        Raises:
+            ValueError, TypeError, FloatingPointError: as `descend`.
+        """
         held = self.held(clamp, states)
-        turns = [
-            held | dict.fromkeys(set(self.layers) - set(group), True)
-            for group in reversed(self.floors())
-        ]
-        seen = [states]
-        for t in range(steps * len(turns) + 1):
-            if t:
-                turn = turns[(t - 1) % len(turns)]
-                states = self.step(states, step_size=step_size, clamp=turn)
-                seen = [*seen, states] if record else seen
-            if callback is not None:
-                callback(t, states)
-        energy = self.energy(states)
-        trajectory = None
-        if record:
-            stacked = {n: torch.stack([s[n] for s in seen]) for n in self.layers}
-            parts = self.energies(stacked)
-            trajectory = Trajectory(stacked, sum(parts.values()), parts)
-        taken = torch.full_like(energy, steps, dtype=torch.int64)
-        return Descent(states, energy, taken, torch.zeros_like(taken, dtype=torch.bool), trajectory)
+        if adjoint_steps is None:
+            adjoint_steps = _check.count("steps", steps, least=0)
+        adjoint_steps = _check.count("adjoint_steps", adjoint_steps, least=0)
+        plain = {n: x.detach() for n, x in states.items()}
+        with torch.no_grad():
+            rest = self.descend(plain, steps=steps, step_size=step_size, clamp=clamp, tol=tol)
+        once = partial(self.step, step_size=step_size, clamp=clamp)
+        end = solvers.at_rest(once, states, rest.state, held, steps=adjoint_steps, tol=tol)
+        return Descent(end, self.energy(end), rest.steps_taken, rest.converged)
 
-    def _adjoint(self, rest, step_size, held, moving, steps, tol, *v: Tensor) -> list[Tensor]:
-        """Solve u = v + J^T u for the free entries, J being the Jacobian of one step at rest."""
-        with torch.enable_grad():
-            x = {n: rest[n].detach().requires_grad_(n in moving) for n in self.layers}
-            y = self.step(x, step_size=step_size, clamp=held)
-        inputs, outputs = [x[n] for n in moving], [y[n] for n in moving]
-        v = [_free_part(held.get(n), w) for n, w in zip(moving, v, strict=True)]
-        size = _norm(v)
-        u = list(v)
-        for _ in range(steps):
-            pulled = torch.autograd.grad(
-                outputs, inputs, u, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            pairs = zip(moving, pulled, strict=True)
-            new = [w + _free_part(held.get(n), p) for w, (n, p) in zip(v, pairs, strict=True)]
-            change = _norm([a - b for a, b in zip(new, u, strict=True)])
-            u = new
-            if change <= tol * size:
-                break
-        return u
+    # Going down, inside: rows are {layer: (n, *shape)} and {("held", layer): mask}
 
-    # One step, inside
+    def _go(self, states, held, turns, steps, step_size, tol, guard, record, callback) -> Descent:
+        """Let the layers of ``turns`` move in turn; ``steps`` times each of them."""
+        batch = self._batch(states)
+        steps = _check.count("steps", steps, least=0)
+        step_size = _check.positive("step_size", step_size)
+        film = Film() if record else None
+        watchers = watched_by(film, callback)
 
-    def _euler(self, states: States, currents: States, dt, held: Mapping) -> States:
-        out = dict(states)
-        for n in currents:
-            x, share = states[n], dt / self.layers[n].tau
-            if isinstance(share, Tensor):  # one step size per row
-                share = share.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-            out[n] = _mix(held.get(n), x, torch.lerp(x, currents[n].to(x.dtype), share))
-        return out
+        def watch(t: int, rows: Rows) -> None:
+            for look in watchers:
+                look(t, self._whole(rows, states))
 
-    def _guarded(self, states: States, currents: States, dt: float, held, guard: str) -> States:
-        """Step each row only as far as its energy does not rise, or not at all."""
-        rows = (len(next(iter(states.values()))),)
-        parts = torch.stack(list(self._energies(states, rows).values()))
-        eps = torch.finfo(parts.dtype).eps
-        limit = parts.sum(0) + 8 * eps * parts.abs().sum(0)  # rounding is not rising
+        rows, taken, arrived = go_down(
+            self._rows(states, held),
+            steps=steps * len(turns),
+            tol=tol,
+            slope=lambda rows, t, who: self._currents(rows, turns[t % len(turns)]),
+            move=lambda rows, currents, t, who: self._moved(rows, currents, step_size, guard),
+            size=lambda rows, currents: solvers.unrest(rows, currents, _masks(rows)),
+            watch=watch,
+        )
+        taken = taken.reshape(batch) // len(turns)
+        state = {n: rows[n].reshape(states[n].shape) for n in self._names}
+        return self._ended(state, batch, taken, arrived.reshape(batch), film)
 
-        def rises(x: States) -> Tensor:
-            return ~(sum(self._energies(x, rows).values()) <= limit)
-
-        size = torch.full_like(limit, dt)
-        new = self._euler(states, currents, size, held)
-        bad = rises(new)
-        for _ in range(MOST_HALVINGS if guard == "halve" else 0):
-            if not bad.any():
-                return new
-            size = torch.where(bad, size / 2, size)
-            new = self._euler(states, currents, size, held)
-            bad = rises(new)
-        return {
-            n: torch.where(bad.reshape(-1, *[1] * (x.ndim - 1)), states[n], x)
-            for n, x in new.items()
-        }
-
-    # Checks
-
-    def _free(self, held: Mapping) -> set[str]:
-        return {n for n in self.layers if held.get(n) is not True}
-
-    def _batch(self, states: States) -> tuple[int, ...]:
-        """Check the states and read off their batch shape."""
-        if not isinstance(states, Mapping) or set(states) != set(self.layers):
-            got = sorted(states) if isinstance(states, Mapping) else type(states).__name__
-            raise ValueError(f"states: got {got}, expected a dict with keys {sorted(self.layers)}")
-        batch, weight = None, next(self.synapses.parameters(), None)
-        for n, layer in self.layers.items():
-            x = _check.floating(f"states[{n!r}]", states[n])
-            if weight is not None:
-                _check.same_kind(f"states[{n!r}]", x, weight)
-            lead = x.ndim - len(layer.shape)
-            if lead < 0 or tuple(x.shape[lead:]) != layer.shape:
-                raise ValueError(
-                    f"states[{n!r}]: got a {_check.describe(x)}, expected (*batch, "
-                    f"{', '.join(map(str, layer.shape))})"
-                )
-            if batch is not None and x.shape[:lead] != batch:
-                raise ValueError(
-                    f"states[{n!r}]: got batch shape {tuple(x.shape[:lead])}, "
-                    f"expected {tuple(batch)} as in the layers before it"
-                )
-            batch = x.shape[:lead]
-        return tuple(batch)
-
-    def held(self, clamp: Clamp, states: States) -> dict[str, Tensor | bool]:
-        """Read a clamp: layer name -> True, or a mask in the shape of the state."""
-        if isinstance(clamp, str):
-            clamp = (clamp,)
-        if not isinstance(clamp, Mapping):
-            clamp = dict.fromkeys(clamp, True)
-        held: dict[str, Tensor | bool] = {}
-        for n, mask in clamp.items():
-            if n not in self.layers:
-                known = ", ".join(map(repr, self.layers))
-                raise ValueError(f"clamp: no layer named {n!r}, expected one of {known}")
-            if isinstance(mask, Tensor) and mask.dtype == torch.bool:
-                held[n] = _expand_mask(n, mask, states[n])
-            elif isinstance(mask, bool):
-                held |= {n: True} if mask else {}
-            else:
-                raise TypeError(
-                    f"clamp[{n!r}]: got a {_check.describe(mask)}, expected True or a bool mask"
-                )
-        return held
-
-
-class _Walk:
-    """The working state of one descent: every row of every layer, and which rows still move."""
-
-    def __init__(self, ham: HAM, states: States, held: dict[str, Tensor | bool]):
-        self.ham, self.x, self.held = ham, states, held
-        first = next(iter(states.values()))
-        n = len(first)
-        self.active = torch.arange(n, device=first.device)
-        self.taken = torch.zeros(n, dtype=torch.int64, device=first.device)
-        self.converged = torch.zeros(n, dtype=torch.bool, device=first.device)
-        self.seen: list[tuple[States, States]] = []
-
-    def record(self) -> None:
-        self.seen.append((self.x, self.ham._energies(self.x, (len(self.taken),))))
-
-    def move(self, dt: float, tol: float | None, guard: str | None, *, last: bool) -> bool:
-        """Let rows that have arrived rest and move the others; say whether anybody moved."""
-        everybody = len(self.active) == len(self.taken)
-        rows = self.x if everybody else {n: x[self.active] for n, x in self.x.items()}
-        held = {n: m if m is True or everybody else m[self.active] for n, m in self.held.items()}
-        currents = self.ham._currents(rows, self.ham._free(held))
-        if tol is not None:
-            still = self._rest(rows, currents, held, tol)
-            if last or len(self.active) == 0:
-                return False
-            if len(self.active) < len(still):
-                everybody = False
-                rows, currents = ({n: x[still] for n, x in d.items()} for d in (rows, currents))
-                held = {n: m if m is True else m[still] for n, m in held.items()}
+    def _moved(self, rows: Rows, currents: States, step_size, guard: str | None) -> States:
+        """New states of the layers that have currents."""
+        step = partial(self._euler, rows, currents, held=_masks(rows))
         if guard is None:
-            new = self.ham._euler(rows, currents, dt, held)
-        else:
-            new = self.ham._guarded(rows, currents, dt, held, guard)
-        if not everybody:
-            new = {n: x.index_copy(0, self.active, new[n]) for n, x in self.x.items()}
-        self.x = new
-        self.taken[self.active] += 1
-        return True
+            return step(step_size)
+        states = {n: rows[n] for n in self._names}
+        energies = partial(self._energies, batch=(len(states[self._names[0]]),))
+        return solvers.guarded(step, energies, states, step_size, halve=guard == "halve")
 
-    def _rest(self, rows: States, currents: States, held: Mapping, tol: float) -> Tensor:
-        square = torch.zeros(len(self.active), device=self.active.device)
-        for n, current in currents.items():
-            slope = (rows[n] - current).detach()
-            slope = _free_part(held.get(n), slope)
-            square = square + synapses._widen(slope).flatten(1).square().sum(1)
-        still = square.sqrt() > tol
-        self.converged[self.active[~still]] = True
-        self.active = self.active[still]
-        return still
+    def _euler(self, states: Mapping, currents: States, step_size, held: Mapping) -> States:
+        shares = {n: step_size / self.layers[n].tau for n in currents}
+        return solvers.euler(states, currents, shares, held)
 
-    def result(self, batch: tuple[int, ...]) -> Descent:
+    def _ended(self, state: States, batch, taken, arrived, film: Film | None) -> Descent:
         """Look at the energy where everybody ended, and hand over."""
-        parts = self.ham._energies(self.x, (len(self.taken),))
+        parts = self._energies(state, batch)
         energy = sum(parts.values())
         if not energy.isfinite().all():
             worst = [k for k, e in parts.items() if not e.isfinite().all()]
             raise FloatingPointError(
                 f"energy of {', '.join(worst) or 'the whole'} is not finite after "
-                f"{int(self.taken.max())} steps: is step_size too large, or the "
-                "energy not bounded below?"
+                f"{int(taken.max())} steps: is step_size too large, or the energy not bounded "
+                "below?"
             )
         trajectory = None
-        if self.seen:
-            states, components = (_stack(batch, self.seen, i) for i in (0, 1))
+        if film is not None:
+            moments = [self._energies(s, batch) for s in film.states]
+            components = {k: torch.stack([m[k] for m in moments]) for k in parts}
+            states = {n: torch.stack([s[n] for s in film.states]) for n in self._names}
             trajectory = Trajectory(states, sum(components.values()), components)
-        return Descent(
-            state={n: x.reshape(*batch, *x.shape[1:]) for n, x in self.x.items()},
-            energy=energy.reshape(batch),
-            steps_taken=self.taken.reshape(batch),
-            converged=self.converged.reshape(batch),
-            trajectory=trajectory,
-        )
+        return Descent(state, energy, taken, arrived, trajectory)
+
+    def _rows(self, states: States, held: Mapping) -> Rows:
+        """Join all batch dimensions into one; copies where a descent may write over them."""
+        rows: Rows = {}
+        for n in self._names:
+            x = states[n].reshape(-1, *self.layers[n].shape)
+            rows[n] = x if x.requires_grad else x.clone()
+            if isinstance(held.get(n), Tensor):
+                rows["held", n] = held[n].reshape(x.shape)
+        return rows
+
+    def _whole(self, rows: Rows, states: States) -> States:
+        """States in the caller's shape, which a descent does not write over."""
+        own = {n: rows[n].reshape(states[n].shape) for n in self._names}
+        return {n: x if x.requires_grad else x.clone() for n, x in own.items()}
+
+    # Checks
+
+    def _free(self, held: Mapping) -> tuple[str, ...]:
+        return tuple(n for n in self._names if held.get(n) is not True)
+
+    def _batch(self, states: States) -> tuple[int, ...]:
+        """Check the states and read off their batch shape."""
+        names = self._names
+        known = isinstance(states, Mapping) and len(states) == len(names)
+        if not known or not all(n in states for n in names):
+            got = sorted(map(str, states)) if isinstance(states, Mapping) else type(states).__name__
+            raise ValueError(f"states: got {got}, expected a dict with keys {sorted(names)}")
+        batch, weight = None, self._weight()
+        for n in names:
+            x, shape = _check.floating(f"states[{n!r}]", states[n]), self.layers[n].shape
+            if weight is not None:
+                _check.same_kind(f"states[{n!r}]", x, weight)
+            lead = x.ndim - len(shape)
+            if lead < 0 or tuple(x.shape[lead:]) != shape:
+                raise ValueError(
+                    f"states[{n!r}]: got a {_check.describe(x)}, expected (*batch, "
+                    f"{', '.join(map(str, shape))})"
+                )
+            if batch is not None and tuple(x.shape[:lead]) != batch:
+                raise ValueError(
+                    f"states[{n!r}]: got batch shape {tuple(x.shape[:lead])}, "
+                    f"expected {batch} as in the layers before it"
+                )
+            batch = tuple(x.shape[:lead])
+        return batch
+
+    def _weight(self) -> Tensor | None:
+        """The first parameter of the synapses, found without walking through modules."""
+        if self._first is None:
+            return None
+        module, name = self._first
+        return getattr(module, name)
+
+    def held(self, clamp: Clamp, states: States) -> dict[str, Tensor | bool]:
+        """Read a clamp, the only place that does: layer name -> True, or a mask shaped as its state.
+
+        Args:
+            clamp: a name, several names, or a mapping name -> True, False or a bool mask.
+            states: what the masks broadcast to.
+
+        Raises:
+            ValueError, TypeError: a name is unknown, or a mask is none or does not fit.
+        """
+        self._batch(states)
+        if isinstance(clamp, str):
+            clamp = (clamp,)
+        if not isinstance(clamp, Mapping):
+            if not isinstance(clamp, Iterable) or isinstance(clamp, Tensor):
+                got = _check.describe(clamp)
+                raise TypeError(f"clamp: got a {got}, expected names of layers, or a dict of masks")
+            clamp = {n: True for n in clamp}
+        held: dict[str, Tensor | bool] = {}
+        for n, mask in clamp.items():
+            if n not in self._names:
+                known = ", ".join(map(repr, self._names))
+                raise ValueError(
+                    f"clamp: no layer named {_check.shown(n)}, expected one of {known}"
+                )
+            if isinstance(mask, bool):
+                held |= {n: True} if mask else {}
+            elif isinstance(mask, Tensor):
+                held[n] = _check.mask(f"clamp[{n!r}]", mask, states[n])
+            else:
+                got = _check.describe(mask)
+                raise TypeError(f"clamp[{n!r}]: got a {got}, expected True or a bool mask")
+        return held
 
 
-class _Implicit(torch.autograd.Function):
-    """The identity, whose backward pass solves for the adjoint of a fixed point."""
+class _Synapses(nn.ModuleDict):
+    """Synapses by the key of their connection, or by place."""
 
-    @staticmethod
-    def forward(ctx, solve, *x):
-        ctx.solve = solve
-        return tuple(a.clone() for a in x)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, *v):
-        return None, *ctx.solve(*v)
+    def __getitem__(self, key: str | int) -> nn.Module:
+        return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
 
 
 def _add_layer(layers: nn.ModuleDict, name: str, layer: NeuronLayer) -> None:
@@ -615,41 +594,17 @@ def _add_layer(layers: nn.ModuleDict, name: str, layer: NeuronLayer) -> None:
         ) from None
 
 
-def _expand_mask(name: str, mask: Tensor, x: Tensor) -> Tensor:
-    try:
-        return mask.to(x.device).expand(x.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"clamp[{name!r}]: got shape {tuple(mask.shape)}, expected one that broadcasts to "
-            f"the state's {tuple(x.shape)}"
-        ) from None
+def _masks(rows: Rows) -> dict[str, Tensor]:
+    return {k[1]: v for k, v in rows.items() if isinstance(k, tuple)}
 
 
-def _flat(layers: nn.ModuleDict, batch_dims: int, states: States) -> States:
-    """Join all batch dimensions into one."""
-    return {n: x.reshape(-1, *x.shape[batch_dims:]) for n, x in states.items() if n in layers}
-
-
-def _stack(batch: tuple[int, ...], seen: list, i: int) -> States:
-    """Stack one kind of record over time, in the caller's batch shape."""
-    stacked = {k: torch.stack([moment[i][k] for moment in seen]) for k in seen[0][i]}
-    return {k: s.reshape(len(seen), *batch, *s.shape[2:]) for k, s in stacked.items()}
-
-
-def _mix(held: Tensor | bool | None, old: Tensor, new: Tensor) -> Tensor:
-    """Old where held, new where free."""
-    if held is None:
-        return new
-    return old if held is True else torch.where(held, old, new)
-
-
-def _free_part(held: Tensor | bool | None, x: Tensor) -> Tensor:
-    """Zero where held."""
-    return x if held is None else x.masked_fill(held, 0)
-
-
-def _norm(tensors: list[Tensor]) -> float:
-    return math.sqrt(sum(float(t.double().square().sum()) for t in tensors))
+def _first_weight(synapses: nn.Module) -> tuple[nn.Module, str] | None:
+    """The place of the first parameter: its module and its name there."""
+    for module in synapses.modules():
+        for name, value in module.named_parameters(recurse=False):
+            if value is not None:
+                return module, name
+    return None
 
 
 def _label(synapse: Callable) -> str:
@@ -662,10 +617,3 @@ def _label(synapse: Callable) -> str:
 
 def _detail(synapse: Callable) -> str:
     return synapse.summary() if isinstance(synapse, synapses.Synapse) else ""
-
-
-def _text(lagrangian: Lagrangian) -> str:
-    numbers = [p for p in lagrangian.extra_repr().split(", ") if not p.startswith("eps")]
-    inside = ", ".join(p for p in numbers if p and p not in ("beta=1", "gamma=1"))
-    name = type(lagrangian).__name__
-    return f"{name}({inside})" if inside else name

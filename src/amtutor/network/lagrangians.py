@@ -55,6 +55,7 @@ class Lagrangian(nn.Module):
     """
 
     acts_on_last_dim = False
+    _shaped_by: tuple[str, ...] = ()
 
     def density(self, x: Tensor) -> Tensor:
         """Give the Lagrangian of each unit: ``x``'s shape, or that without its last dimension."""
@@ -106,7 +107,8 @@ class Lagrangian(nn.Module):
 
     def _number(self, name: str, value: float | Tensor, learnable: bool) -> None:
         # A plain float is exact in every dtype; a float32 buffer would put 0.1 off by 1.5e-9.
-        _check.positive(name, value)
+        value = _check.positive(name, value)
+        self._shaped_by = (*self._shaped_by, name)
         if isinstance(value, Tensor) or learnable:
             value = torch.as_tensor(value, dtype=getattr(value, "dtype", torch.get_default_dtype()))
             if learnable and not isinstance(value, nn.Parameter):
@@ -118,11 +120,17 @@ class Lagrangian(nn.Module):
         else:
             setattr(self, name, float(value))
 
+    def numbers(self) -> dict[str, float]:
+        """Give the numbers that shape the function, by name.
+
+        >>> Tanh(beta=2.0).numbers()
+        {'beta': 2.0}
+        """
+        return {n: float(getattr(self, n)) for n in self._shaped_by}
+
     def extra_repr(self) -> str:
         """Name the numbers that shape the function."""
-        shown = [(n, getattr(self, n, None)) for n in ("beta", "n", "gamma", "eps")]
-        numbers = [(n, v.item() if isinstance(v, Tensor) else v) for n, v in shown if v is not None]
-        return ", ".join(f"{n}={v:.4g}" for n, v in numbers)
+        return ", ".join(f"{n}={v:.4g}" for n, v in self.numbers().items())
 
 
 class Identity(Lagrangian):
@@ -179,9 +187,10 @@ class RectifiedPower(Lagrangian):
 
     def __init__(self, n: float):
         super().__init__()
-        if _check.number_or_fail("n", n, "a number >= 2") < 2 or not math.isfinite(n):
+        self.n = _check.number_or_fail("n", n, "a number >= 2")
+        if not 2 <= self.n < math.inf:
             raise _check.fail("n", n, "a number >= 2")
-        self.n = n
+        self._shaped_by = ("n",)
 
     def _capped(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r = torch.relu(x)
@@ -342,6 +351,7 @@ class _Normalised(Lagrangian):
         super().__init__()
         self._number("gamma", gamma, learnable)
         self.eps = float(_check.positive("eps", eps))
+        self._shaped_by = (*self._shaped_by, "eps")
         self.dim = None if dim is None else _check.count("dim", dim)
         if delta is None and dim is not None and learnable:
             delta = torch.zeros(dim)

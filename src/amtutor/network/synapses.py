@@ -521,8 +521,8 @@ class Hopfield(Synapse):
 
 def _shape(name: str, shape: int | Sequence[int]) -> Shape:
     """Read a layer's shape from an int or a sequence of ints."""
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    return tuple(_check.count(name, n) for n in shape)
+    many = isinstance(shape, (tuple, list, torch.Size))
+    return tuple(_check.count(name, n) for n in (shape if many else (shape,)))
 
 
 def _size(shape: Shape) -> str:

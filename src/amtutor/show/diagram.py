@@ -69,7 +69,9 @@ def hypergraph(description: Mapping[str, Any], *, upwards: bool | None = None) -
     """Draw a hypergraph.
 
     Args:
-        description: ``layers``, a list of dicts with ``name``, ``label``, ``shape`` and ``tau``;
+        description: ``layers``, a list of dicts with ``name``, ``label``, ``shape``, ``tau`` and
+            ``numbers``, a dict of what shapes the label's function (numbers that say nothing new,
+            such as beta = 1, are left out);
             ``connections``, a list of dicts with ``label``, ``detail`` and ``layers``, the names at
             the ends of the synapse. `HAM.describe` gives one.
         upwards: build a tower (True) or a row (False); by default a row where it fits the page.
@@ -95,6 +97,8 @@ def hypergraph(description: Mapping[str, Any], *, upwards: bool | None = None) -
 
 # Reading
 
+_USUAL = (("beta", 1), ("gamma", 1))
+
 
 def _read(description: Mapping[str, Any]) -> tuple[list[_Item], list[_Item]]:
     """Turn the description into boxes and knots."""
@@ -106,7 +110,7 @@ def _read(description: Mapping[str, Any]) -> tuple[list[_Item], list[_Item]]:
         place[layer["name"]] = i
         size = " × ".join(map(str, layer["shape"])) or "1"
         size += f",  τ = {layer['tau']:g}" if layer.get("tau", 1) != 1 else ""
-        lines = [str(layer["name"]), _greek(layer["label"]), size]
+        lines = [str(layer["name"]), _greek(_function(layer)), size]
         layers.append(_Item(lines, max(86.0, 22 + _widest(lines)), 74.0))
     if not layers:
         raise ValueError("description: got no layers, expected at least one")
@@ -122,6 +126,13 @@ def _read(description: Mapping[str, Any]) -> tuple[list[_Item], list[_Item]]:
         ends = [place[n] for n in edge["layers"]]
         synapses.append(_Item(lines, max(48.0, 22 + _widest(lines)), height, ends))
     return layers, synapses
+
+
+def _function(layer: Mapping[str, Any]) -> str:
+    """Write a layer's function with the numbers that tell it from the usual one."""
+    numbers = layer.get("numbers", {})
+    told = [f"{k}={v:.4g}" for k, v in numbers.items() if k != "eps" and (k, v) not in _USUAL]
+    return f"{layer['label']}({', '.join(told)})" if told else str(layer["label"])
 
 
 def _sort(layers: list[_Item], synapses: list[_Item]) -> tuple[dict[int, _Item], list[_Item]]:
