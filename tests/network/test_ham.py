@@ -498,7 +498,7 @@ def test_many_hams_at_once():
     ham = tiny_brain()
     x = ham.states(3, std=1.0, generator=rng(1))
     many = torch.randn(5, 4, 6, generator=rng(2), dtype=DOUBLE)
-    energy = vmap(lambda w: functional_call(ham, {"synapses.0.weight": w}, (x,)))
+    energy = vmap(lambda w: functional_call(ham, {"synapses.Dense(m, v).weight": w}, (x,)))
 
     class Energy(HAM):
         forward = HAM.energy
@@ -558,7 +558,13 @@ def test_names_and_description():
     keys = ["x", "y", "alignment(x, y)", "Bias(x)", "Bias(x) #2", "synapse(y)"]
     assert list(ham.energies(ham.states(2))) == keys
     told = ham.describe()
-    assert told["layers"][0] == {"name": "x", "label": "Tanh(beta=2)", "shape": (3, 4), "tau": 0.5}
+    assert told["layers"][0] == {
+        "name": "x",
+        "label": "Tanh",
+        "numbers": {"beta": 2.0},
+        "shape": (3, 4),
+        "tau": 0.5,
+    }
     assert told["layers"][1]["label"] == "Softmax"
     assert [c["label"] for c in told["connections"]] == ["alignment", "Bias", "Bias", "synapse"]
     assert told["connections"][1]["detail"] == ""
@@ -654,7 +660,7 @@ GOOD = {"x": (2, 3), "y": (2, 4)}
             lambda: two().step(
                 zeros(**GOOD), step_size=0.1, clamp={"x": torch.ones(4, dtype=torch.bool)}
             ),
-            "clamp['x']: got shape (4,), expected one that broadcasts to the state's (2, 3)",
+            "clamp['x']: got shape (4,), expected one that broadcasts to (2, 3)",
         ),
         (
             lambda: two().step(zeros(**GOOD), step_size=-0.1),
@@ -687,7 +693,7 @@ def test_bad_values(call, message):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: HAM({}, []), "layers: got {}, expected a dict of at least one NeuronLayer"),
+        (lambda: HAM({}, []), "layers: got a dict {}, expected a dict of at least one NeuronLayer"),
         (lambda: HAM({"x": lag.Tanh()}, []), "layers['x']: got Tanh(beta=1), expected a Neuron"),
         (lambda: NeuronLayer(torch.tanh, 3), "expected a Lagrangian such as Tanh()"),
         (lambda: two(synapse="Dense"), "connections[0]: got (('x', 'y'), 'Dense'), expected a"),

@@ -97,7 +97,8 @@ class HAM(nn.Module):
     them that are modules, by the key of their (first) connection or by place.
 
     Raises:
-        ValueError, TypeError: a name is unknown, a shape does not fit, or it is no layer or synapse.
+        ValueError, TypeError: a name is unknown, a shape does not fit, or an item is neither a
+            layer nor a synapse.
 
     >>> from amtutor.network.lagrangians import Identity, Tanh
     >>> from amtutor.network.synapses import Dense
@@ -298,7 +299,6 @@ class HAM(nn.Module):
         Raises:
             ValueError, TypeError: an argument has the wrong range, type, shape or name.
         """
-        batch = self._batch(states)
         held = self.held(clamp, states)
         step_size = _check.positive("step_size", step_size)
         _check.choice("guard", guard, GUARDS)
@@ -541,7 +541,7 @@ class HAM(nn.Module):
         return getattr(module, name)
 
     def held(self, clamp: Clamp, states: States) -> dict[str, Tensor | bool]:
-        """Read a clamp, the only place that does: layer name -> True, or a mask shaped as its state.
+        """Read a clamp, the only place that does: name -> True, or a mask shaped as its state.
 
         Args:
             clamp: a name, several names, or a mapping name -> True, False or a bool mask.
@@ -557,7 +557,7 @@ class HAM(nn.Module):
             if not isinstance(clamp, Iterable) or isinstance(clamp, Tensor):
                 got = _check.describe(clamp)
                 raise TypeError(f"clamp: got a {got}, expected names of layers, or a dict of masks")
-            clamp = {n: True for n in clamp}
+            clamp = dict.fromkeys(clamp, True)
         held: dict[str, Tensor | bool] = {}
         for n, mask in clamp.items():
             if n not in self._names:

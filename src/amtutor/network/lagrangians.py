@@ -126,7 +126,8 @@ class Lagrangian(nn.Module):
         >>> Tanh(beta=2.0).numbers()
         {'beta': 2.0}
         """
-        return {n: float(getattr(self, n)) for n in self._shaped_by}
+        values = {n: getattr(self, n) for n in self._shaped_by}
+        return {n: float(v.detach() if isinstance(v, Tensor) else v) for n, v in values.items()}
 
     def extra_repr(self) -> str:
         """Name the numbers that shape the function."""
