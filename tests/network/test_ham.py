@@ -351,6 +351,66 @@ def stiff():
     return tiny_brain(beta=8.0, memory=lag.RectifiedPower(4), seed=3)
 
 
+@pytest.mark.parametrize("guard", [None, "refuse", "halve"])
+@pytest.mark.parametrize("held", [False, True])
+def test_what_belongs_to_a_row_stays_with_it_when_others_rest(guard, held):
+    """Rows differ in what is held of them and in how far they dare to step, and the first rest."""
+    ham, rows = stiff(), 8
+    x = ham.states(rows, std=1.0, generator=rng(1))
+    mask = torch.rand(rows, 6, generator=rng(5)) < 0.4
+    size = 0.05 if guard is None else 0.45
+    how = {"steps": 120, "step_size": size, "tol": 0.05, "guard": guard}
+    hold = (lambda i: {"clamp": {"v": mask[i]}}) if held else (lambda i: {})
+    with torch.no_grad():
+        done = ham.descend(x, steps=400, step_size=0.05, **hold(slice(None))).state
+        x = {n: torch.cat([done[n][:3], v[3:]]) for n, v in x.items()}
+        whole = ham.descend(x, **how, **hold(slice(None)))
+        assert whole.steps_taken[:3].max() == 0 < whole.steps_taken[3:].min()
+        for b in range(rows):
+            one = ham.descend({n: v[b] for n, v in x.items()}, **how, **hold(b))
+            assert one.steps_taken == whole.steps_taken[b]
+            assert one.converged == whole.converged[b]
+            close(one.energy, whole.energy[b], 1e-10)
+            for n in x:
+                close(one.state[n], whole.state[n][b], 1e-10)
+    assert not held or torch.equal(whole.state["v"][mask], x["v"][mask])
+
+
+def test_each_row_halves_its_own_step():
+    ham, x = stiff(), stiff().states(16, std=1.0, generator=rng(1))
+    with torch.no_grad():
+        bad = ham.energy(ham.step(x, step_size=0.45)) > ham.energy(x)
+        assert bad.any() and not bad.all()
+        new = ham.step(x, step_size=0.45, guard="halve")
+        plain = ham.step(x, step_size=0.45)
+        for n in x:
+            close(new[n][~bad], plain[n][~bad], 1e-12)
+            assert not torch.allclose(new[n][bad], plain[n][bad])
+
+
+def test_callback_sees_what_record_keeps_and_cannot_spoil_it():
+    ham = tiny_brain()
+    x = {n: v.reshape(2, 2, -1) for n, v in ham.states(4, std=1.0, generator=rng(3)).items()}
+    for go in (ham.descend, ham.settle):
+        seen = []
+
+        def look(step, states, seen=seen):
+            seen.append((step, {n: v.clone() for n, v in states.items()}))
+            for v in states.values():
+                v.fill_(torch.nan)
+
+        how = {"steps": 6, "step_size": 0.5}
+        with torch.no_grad():
+            run = go(x, **how, record=True, callback=look)
+            alone = go(x, **how)
+        moments = len(run.trajectory.energies)
+        assert [t for t, _ in seen] == list(range(moments)) and moments in (7, 13)
+        for n in x:
+            assert torch.equal(torch.stack([s[n] for _, s in seen]), run.trajectory.states[n])
+            assert torch.equal(alone.state[n], run.state[n])
+        assert run.steps_taken.tolist() == [[6, 6], [6, 6]]
+
+
 @pytest.mark.parametrize("guard", ["refuse", "halve"])
 def test_guard_never_lets_the_energy_rise(guard):
     ham = stiff()
