@@ -31,10 +31,12 @@ NOT_PROSE = [
 ]
 WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
 BADGE = re.compile(
-    r"^\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)(?: · reading: \d+ min)?(?P<costs> · .*)$",
+    r"^\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)(?: · reading: \d+ min)?"
+    r"(?P<costs> · .*?)(?: · first run downloads \d+ MB)?$",
     re.MULTILINE,
 )
 FIRST = re.compile(r"^You need first: \S.*$", re.MULTILINE)
+DOWNLOADS = {"data.cifar10(": 162}  # MB, of what takes long enough to be told
 WORDS, LONG_CHAPTERS = 2800, {"02": 3200, "15": 3200}
 LINES, CELLS, CELL = 130, 12, 15
 
@@ -90,11 +92,13 @@ def _seen(cell: str) -> list[str]:
 
 
 def badge(path: Path, text: str) -> str:
-    """The badge line that a chapter should have: its notebook, its reading time, its costs."""
+    """The badge line that a chapter should have: notebook, reading time, costs, downloads."""
     found = BADGE.search(text)
     costs = found["costs"] if found else " · CPU: 0 s · memory: 0 MB"
     link = f"{plain.addresses()['colab']}/book/{path.stem}.ipynb"
     minutes = measure(text).minutes
+    size = sum(size for call, size in DOWNLOADS.items() if call in text)
+    costs += f" · first run downloads {size} MB" if size else ""
     return f"[![Open in Colab](_static/colab.svg)]({link}) · reading: {minutes} min{costs}"
 
 

@@ -78,8 +78,8 @@ def test_opening(path):
     assert front_matter(path) == front_matter(TEMPLATE), "copy the front matter of 00_template.md"
     address = f"{plain.addresses()['colab']}/book/{path.stem}.ipynb"
     badge = re.escape(f"[![Open in Colab](_static/colab.svg)]({address})")
-    costs = r"(?: · reading: \d+ min)? · CPU: \d+ s · memory: [\d.]+ [MG]B\n"
-    opening = rf"\A---.+?\n---\n\n# [^\n]+\n\n{badge}{costs}"
+    costs = r"(?: · reading: \d+ min)? · CPU: \d+ s · memory: [\d.]+ [MG]B"
+    opening = rf"\A---.+?\n---\n\n# [^\n]+\n\n{badge}{costs}(?: · first run downloads \d+ MB)?\n"
     assert re.match(opening, text, re.DOTALL), (
         "after the title comes the badge line, with this chapter's own notebook:\n"
         f"[![Open in Colab](_static/colab.svg)]({address}) · CPU: 10 s · memory: 500 MB"
