@@ -138,6 +138,18 @@ def test_extremes_stay_finite():
     assert twin.energy(draw(5, 16) * 1e4).isfinite().all()
 
 
+def test_the_promises_hold_ten_thousand_away():
+    memories = draw(50, 64) + 1e4
+    twin = FastLSE(memories, beta=1.0)
+    assert twin.energy(memories).tolist() == [0] * 50
+    assert_close(twin.gradient(memories), torch.zeros(50, 64))
+    x = draw(9, 64, seed=3) + 1e4
+    assert_close(twin.gradient(x), lse_gradient(x, memories, beta=1.0), rtol=1e-4, atol=1e-4)
+    many = draw(5000, 4) + 1e4
+    plain = lse_energy(many[:300].double(), many.double(), beta=3.0)
+    assert_close(FastLSE(many, beta=3.0).energy(many[:300]).double(), plain, rtol=0, atol=1e-5)
+
+
 # ------------------------------------------------------------------ the caller's choice
 
 

@@ -7,11 +7,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from amtutor._threads import SMALL
 from amtutor.descent import descend, distinct
 from amtutor.memory.dense import (
     ENERGIES,
@@ -238,6 +239,131 @@ def test_many_queries_are_cut_too():
     assert_close(energy[2990:], lse_energy(x[2990:], memories, beta=5.0), rtol=1e-5, atol=1e-5)
 
 
+# ------------------------------------------------------------------ far from the origin
+
+FUNCTIONS = {
+    "lse_energy": lse_energy,
+    "lse_gradient": lse_gradient,
+    "lse_weights": lse_weights,
+    "lsr_energy": lsr_energy,
+    "lsr_gradient": lsr_gradient,
+    "lsr_pull": lsr_pull,
+}
+fine = st.integers(-256, 256).map(lambda i: i / 64)  # on float32's grid, here and 10 000 away
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@settings(max_examples=40, deadline=None)
+@given(
+    memories=st.lists(st.tuples(fine, fine, fine), min_size=1, max_size=9),
+    x=st.tuples(fine, fine, fine),
+    by=st.tuples(*[st.integers(-10_000, 10_000)] * 3),
+    beta=st.floats(0.02, 2.0),
+)
+def test_nothing_changes_where_all_is_moved(name, memories, x, by, beta):
+    """Translation by what float32 holds exactly: the answer is the same to rounding *here*.
+
+    Rounding is that of inner products from the middle: vectors of length 28 at most (x is no
+    farther than 8 sqrt 3 from it along an axis), their products below 800, some ten operations.
+    """
+    memories, x, by = (torch.tensor(v, dtype=torch.float32) for v in (memories, x, by))
+    here = FUNCTIONS[name](x, memories, beta=beta)
+    there = FUNCTIONS[name](x + by, memories + by, beta=beta)
+    truth = FUNCTIONS[name](x.double(), memories.double(), beta=beta)
+    grain = 10 * 800 * 2.0**-24  # of a bowl
+    if name.startswith("lsr"):  # steep at the edge of the support: stay away from it
+        left = 1 - beta * half_squares(x.double(), memories.double())
+        assume(left.abs().min() > 0.05)
+        grain *= len(memories) * 28 / 0.05**2 * max(1.0, beta)
+    elif name != "lse_energy":  # weights change by beta times the bowl, a mean by that times 28
+        grain *= beta * 2 * 28
+    for got in (here, there):
+        assert_close(got.double(), truth, rtol=0, atol=grain)
+
+
+def test_the_promises_hold_ten_thousand_away_in_float32():
+    memories = draw(50, 64, dtype=torch.float32) + 1e4
+    x = memories[:3]
+    assert nearest(memories, memories).tolist() == list(range(50))
+    for energy in (lse_energy, lsr_energy):
+        assert energy(x, memories, beta=1.0).tolist() == [0, 0, 0]
+    assert torch.equal(lse_gradient(x, memories, beta=1.0), torch.zeros(3, 64))
+    near = torch.tensor([[1e4, 0], [1e4, 1], [10001, 0]])
+    assert nearest(near, near).tolist() == [0, 1, 2]
+    for energy in (lse_energy, lsr_energy):
+        assert energy(near, near, beta=100.0).tolist() == [0, 0, 0]
+    # with distances that a bowl can tell, and a temperature that mixes them
+    truth = lse_energy(near.double(), near.double(), beta=1.0)
+    assert_close(lse_energy(near, near, beta=1.0).double(), truth, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FORMS)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), eta=st.floats(0.1, 1.9), offset=st.floats(-1e4, 1e4))
+def test_energy_never_rises_far_away_save_by_the_grid(name, seed, eta, offset):
+    """Each step lands on float32's grid near the offset: that is all that the energy may rise."""
+    x, memories = case(seed, dtype=torch.float32)
+    memories = memories + offset
+    x = memories[:5] + 0.5 * x[0]
+    memory = DenseAM(memories, name, beta=FORMS[name])
+    path = memory.recall(x, steps=12, step_size=eta, record=True).trajectory
+    off = 0.5 * 7**0.5 * 2.0**-23 * (abs(offset) + 8)  # from where the step led to where it lands
+    steep = torch.stack([memory.gradient(s).norm(dim=-1) for s in path.states])
+    bound = (steep[:-1] + steep[1:]) * off + off**2 + 1e-4
+    rise = torch.where(path.energies[:-1].isinf(), 0.0, path.energies.diff(dim=0))
+    if name == "lse":
+        assert (rise <= bound).all()
+    else:  # curvature is unbounded at the edge of the support, where a step may start but not end
+        assert (rise[1:] <= 4 * bound[1:]).all()
+    assert (path.energies[-1] <= path.energies[0] + bound[0]).all()
+
+
+# ------------------------------------------------------------------ where nobody can look
+
+EVERY = {**FUNCTIONS, "attention": attention, "attention_energy": attention_energy}
+EVERY["nearest"] = lambda x, m, beta: nearest(x, m)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_doors_open_under_vmap(name):
+    x, memories = case()
+    function, banks = EVERY[name], torch.stack([memories, memories + 1])
+    here = function(x, memories, beta=0.25)
+    assert_close(torch.func.vmap(lambda a: function(a, memories, beta=0.25))(x), here)
+    by_bank = torch.func.vmap(lambda m: function(x, m, beta=0.25))(banks)
+    assert_close(by_bank, torch.stack([function(x, m, beta=0.25) for m in banks]))
+    betas = torch.tensor([0.25, 0.5], dtype=torch.float64)
+    by_beta = torch.func.vmap(lambda b: function(x, memories, beta=b))(betas)
+    assert_close(by_beta[0], here)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_derivatives_per_example_equal_the_gradient(name):
+    x, memories = case()
+    form, beta = ENERGIES[name], FORMS[name]
+    one = torch.func.grad(lambda a: form.energy(a, memories, beta=beta))
+    rows = x.reshape(-1, 7)
+    assert_close(torch.func.vmap(one)(rows), form.gradient(rows, memories, beta=beta))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_doors_compile_whole(name):
+    x, memories = case()
+    torch._dynamo.reset()
+    whole = torch.compile(EVERY[name], backend="eager", fullgraph=True)
+    assert_close(whole(x, memories, beta=0.25), EVERY[name](x, memories, beta=0.25))
+    beta = torch.tensor(0.25, dtype=torch.float64)
+    assert_close(whole(x, memories, beta=beta), EVERY[name](x, memories, beta=0.25))
+
+
+def test_the_module_compiles_whole():
+    x, memories = case()
+    memory = DenseAM(memories, beta=torch.tensor(2.0, dtype=torch.float64))
+    torch._dynamo.reset()
+    whole = torch.compile(memory.energy, backend="eager", fullgraph=True)
+    assert_close(whole(x), memory.energy(x))
+
+
 # ------------------------------------------------------------------ retrieval goes downhill
 
 
@@ -455,7 +581,72 @@ def test_lsr_pull_is_a_positive_multiple_of_the_gradient():
     assert_close(pull, factor[..., None] * lsr_gradient(x, memories, beta=beta))
 
 
+@pytest.mark.parametrize("beta", [1e-6, 1e-3, 0.05])
+def test_lsr_is_half_the_square_where_beta_is_small(beta):
+    """One memory: -log(1 - beta u) / beta = u + beta u^2 / 2 + ..., in float32 too."""
+    x = torch.tensor([[4.0, 0.0], [0.0, 0.0]])
+    truth = -math.log1p(-8 * beta) / beta
+    assert_close(lsr_energy(x, torch.zeros(1, 2), beta=beta), torch.tensor([truth, 0.0]))
+
+
+def test_a_memory_out_of_the_worlds_reach_disturbs_nobody():
+    memories = torch.tensor([[0.0, 0.0], [3e19, 0.0]])  # half its square is no float32
+    x = torch.tensor([[0.5, 0.0]])
+    alone = lsr_energy(x, memories[:1], beta=1.0)
+    memories[1, 0] = 1e18
+    assert_close(lsr_energy(x, memories, beta=1.0), alone)
+
+
 # ------------------------------------------------------------------ the module
+
+
+def test_arrays_and_lists_will_do():
+    x, memories = case()
+    memory = DenseAM(memories.numpy(), beta=2.0)
+    assert memory.memories.dtype == torch.float64
+    assert torch.equal(memory.energy(x.numpy()), memory.energy(x))
+    assert torch.equal(memory.recall(x.tolist(), steps=2).state, memory.recall(x, steps=2).state)
+    small = DenseAM([[0.0, 1.0], [1.0, 0.0]], beta=20.0)
+    assert small.recall([0.9, 0.2], steps=4).state.tolist() == pytest.approx([1.0, 0.0], abs=1e-5)
+
+
+def test_beta_is_a_number_a_buffer_or_a_parameter():
+    memories = draw(4, 3)
+    assert DenseAM(memories, beta=2).beta == 2.0
+    kept = DenseAM(memories, beta=torch.tensor(2.0, dtype=torch.float64))
+    assert set(kept.state_dict()) == {"memories", "beta"} and not list(kept.parameters())
+    assert kept.float().beta.dtype == torch.float32
+    learned = DenseAM(memories, beta=torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64)))
+    x = draw(5, 3, seed=1)
+    learned.energy(x).sum().backward()
+    h = 1e-6
+    up, down = (DenseAM(memories, beta=2.0 + s * h).energy(x).sum() for s in (1, -1))
+    assert learned.beta.grad.item() == pytest.approx(((up - down) / (2 * h)).item(), rel=1e-6)
+    assert repr(learned) == "DenseAM(K=4, D=3, beta=2.0)"
+
+
+@pytest.mark.parametrize("k, inside", [(10, 1), (SMALL // 7 + 1, 3)])
+def test_small_memories_are_asked_on_one_thread(k, inside):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        memory = DenseAM(torch.zeros(1, 7).expand(k, 7), beta=1.0)
+        memory.recall(
+            torch.ones(7), steps=1, callback=lambda *_: seen.append(torch.get_num_threads())
+        )
+        assert seen == [inside, inside] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_recall_calls_back_with_every_state():
+    x, memories = case()
+    steps, states = [], []
+    run = DenseAM(memories, beta=2.0).recall(
+        x, steps=4, record=True, callback=lambda t, s: (steps.append(t), states.append(s))
+    )
+    assert steps == [0, 1, 2, 3, 4]
+    assert torch.equal(torch.stack(states), run.trajectory.states)
 
 
 def test_training_moves_memories_towards_the_data():
@@ -511,6 +702,26 @@ def test_any_energy_of_the_same_form_will_do():
         (lambda x, m: lse_energy(x * torch.nan, m, beta=1), ValueError, "x: 105 of 105 entries"),
         (lambda x, m: lse_energy(x, m * torch.nan, beta=1), ValueError, "memories: 77 of 77"),
         (lambda x, m: lse_energy(x * 1e200, m, beta=1), ValueError, "x: overflows in torch.float"),
+        (lambda x, m: lsr_energy(x * torch.nan, m, beta=1), ValueError, "x: 105 of 105 entries"),
+        (lambda x, m: lsr_energy(x, m * torch.nan, beta=1), ValueError, "memories: 77 of 77"),
+        (lambda x, m: nearest(x * torch.nan, m), ValueError, "x: 105 of 105 entries"),
+        (lambda x, m: nearest(x, m * torch.nan), ValueError, "memories: 77 of 77"),
+        (
+            lambda x, m: lse_weights(x.float(), m.float(), beta=1e39),
+            ValueError,
+            "x: overflows .* beta",
+        ),
+        (
+            lambda x, m: attention(x.float(), m.float(), beta=1e39),
+            ValueError,
+            "x: overflows .* beta",
+        ),
+        (lambda x, m: DenseAM("memories", beta=1), TypeError, "memories: got a str 'memories'"),
+        (
+            lambda x, m: DenseAM(m, beta=1).energy("x"),
+            TypeError,
+            "x: got a str 'x'",
+        ),
         (lambda x, m: lse_energy(x, m, beta=1, chunk=0), ValueError, "chunk = 0: expected a whol"),
         (lambda x, m: DenseAM(m, "lsx", beta=1), ValueError, "energy = 'lsx': expected one of 'ls"),
         (lambda x, m: DenseAM(m / 0, beta=1), ValueError, "memories: 77 of 77 entries are NaN"),

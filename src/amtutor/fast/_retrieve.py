@@ -2,22 +2,25 @@ r"""The LSE energy and its gradient, scheduled for a CPU: same numbers, about ha
 
 The plain form is :func:`amtutor.memory.dense.lse_energy`. Three things differ here, none of them a
 formula. Products go through :mod:`amtutor.fast._matmul`, with the memories as the long matrix, so
-scores are (memories, queries) and the memories are never copied or transposed. Half the square of
-each memory is computed once. And a block of scores is small enough to stay in the processor's
-cache, where it is turned into weights in place.
+scores are (memories, queries) and the memories are never transposed, and copied only where they lie
+far from the origin, a block at a time. Half the square of each memory is computed once. And a block
+of scores is small enough to stay in the processor's cache, where it is turned into weights in
+place.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from amtutor import _check
+from amtutor._threads import one_thread
 from amtutor.descent import Descent, descend
 from amtutor.fast._matmul import long_times_transpose, transpose_times_long
-from amtutor.memory.dense import ENERGIES, DenseAM, distance_bias
+from amtutor.memory.dense import ENERGIES, DenseAM, centre_of, distance_bias, seen_from
 
 __all__ = ["FastLSE", "retrieve"]
 
@@ -33,6 +36,7 @@ def retrieve(
     tol: float | None = None,
     clamp: Tensor | None = None,
     record: bool = False,
+    callback: Callable[[int, Tensor], object] | None = None,
 ) -> Descent:
     r"""Take the steps of ``memory.recall(x, ...)``, sooner; equal to rounding.
 
@@ -45,11 +49,24 @@ def retrieve(
     >>> retrieve(memory, torch.tensor([[0.9, 0.2, 0.0]]), steps=3).state.round(decimals=3)
     tensor([[1., 0., 0.]])
     """
+    if not isinstance(memory, DenseAM):
+        raise TypeError(f"memory: got a {_check.describe(memory)}, expected a DenseAM")
     if memory.form is not ENERGIES["lse"]:
         raise ValueError("memory: got another energy, expected 'lse', the only one with a twin")
-    twin = FastLSE(memory.memories, beta=memory.beta)
-    how = {"steps": steps, "step_size": step_size, "tol": tol, "clamp": clamp, "record": record}
-    return descend(twin.energy, x, gradient=twin.gradient, **how)
+    x = _check.last_dim("x", memory._state(x), memory.memories.shape[1])
+    twin = FastLSE(memory.memories, beta=float(memory.beta))
+    with one_thread(x.numel() * len(memory.memories)):
+        return descend(
+            twin.energy,
+            x,
+            steps=steps,
+            step_size=step_size,
+            gradient=twin.gradient,
+            clamp=clamp,
+            tol=tol,
+            record=record,
+            callback=callback,
+        )
 
 
 class FastLSE:
@@ -62,8 +79,12 @@ class FastLSE:
     def __init__(self, memories: Tensor, *, beta: float):
         _check.floating("memories", _check.matrix("memories", memories))
         self.memories = memories.detach()
-        self.beta = _check.positive("beta", beta)
-        self.bias = self.beta * distance_bias(self.memories)
+        self.beta = float(_check.positive("beta", beta))
+        self.centre = centre_of(self.memories)
+        blocks = self.memories.split(max(1, _BLOCK // memories.shape[1]))
+        self.bias = torch.cat(
+            [self.beta * distance_bias(seen_from(self.centre, b)) for b in blocks]
+        )
 
     @torch.no_grad()
     def energy(self, x: Tensor) -> Tensor:
@@ -78,7 +99,7 @@ class FastLSE:
         r"""Equal to :func:`amtutor.memory.dense.lse_gradient` to rounding, (\*batch, D)."""
         rows = self._rows(x)
         total, mean, _ = self._stream(rows, want_mean=True)
-        return (rows - mean / total[:, None]).reshape(x.shape)
+        return (seen_from(self.centre, rows) - mean / total[:, None]).reshape(x.shape)
 
     def _rows(self, x: Tensor) -> Tensor:
         _check.last_dim("x", _check.floating("x", x), self.memories.shape[1])
@@ -86,6 +107,7 @@ class FastLSE:
 
     def _stream(self, x: Tensor, *, want_mean: bool):
         """One pass over the memories; sums carry the weight exp(score - best score so far)."""
+        x = seen_from(self.centre, x)
         best = x.new_full((len(x),), -torch.inf)
         total = torch.zeros_like(best)
         closest = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -95,7 +117,7 @@ class FastLSE:
         least = math.log(torch.finfo(x.dtype).tiny)
         size = max(16, _BLOCK // max(1, len(x)) // 16 * 16)
         for start in range(0, len(self.memories), size):
-            block = self.memories[start : start + size]
+            block = seen_from(self.centre, self.memories[start : start + size])
             score = long_times_transpose(block, query)
             score += self.bias[start : start + size, None]
             if want_mean:

@@ -14,20 +14,31 @@ mean of memories whatever beta is). Shapes everywhere: ``x`` is (\*batch, D), ``
 
 Nothing of size (batch, K, D) is ever made, and nothing of size (batch, K) beyond ``chunk`` memories
 at a time: a running maximum is carried from block to block, so a million memories are no problem.
-Scores come from inner products; only the distance to the *nearest* memory, which carries the
-energy's value, is taken by subtraction, so that a state on a memory has energy 0 and not a rounding
-error of size :math:`\|x\|^2`.
+
+**What rounding leaves.** All inner products are taken from one centre amid the memories, so
+that it does not matter how far from the origin they lie. The distance to the *nearest* memory,
+which carries the energy's value, is a difference: a state on a memory has energy 0. Still, a number
+format has a grid. Float32 cannot hold a state near 10 000 more finely than 0.001, and cannot tell
+which of two memories is nearer where half their squared distances differ by less than about
+1e-7 times the largest squared distance from the centre. Where that matters, take float64.
+
+**Doors and kernels.** The functions without an underscore check what they are given and look for
+NaN. Under ``torch.func.vmap`` and inside ``torch.compile``, where nobody can look at a number,
+they leave out what looks at numbers. Below them are kernels, which check nothing and are not in
+``__all__``; :func:`scores` is the formula that all of them share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from amtutor import _check
+from amtutor._threads import one_thread
 from amtutor.descent import Descent, descend
 
 __all__ = [
@@ -47,7 +58,64 @@ __all__ = [
     "nearest",
 ]
 
-_BLOCK = 2**22  # scores held at a time: 16 MB in float32
+# Kernels for other modules: scores, centred, centre_of, seen_from.
+
+_BLOCK = 2**22  # numbers held at a time, scores or moved memories: 16 MB in float32
+_T = TypeVar("_T")
+
+# ---------------------------------------------------------------------------- the formula
+
+
+def scores(x: Tensor, memories: Tensor, beta: Any, bias: Tensor | None = None) -> Tensor:
+    r"""Exponents of the softmax over memories, :math:`-\frac\beta2\|x-\xi\|^2` up to a number of x.
+
+    .. math:: s_\mu = \beta\,(x\cdot\xi^\mu + b_\mu), \qquad b_\mu = -\tfrac12\|\xi^\mu\|^2
+              \text{ unless given}
+
+    A kernel: no checks, no look at any number. Its rounding is that of an inner product, so hand it
+    what :func:`centred` gives.
+
+    Args:
+        x: (\*runs, B, D); memories: (\*runs, K, D); bias: (\*runs, K).
+
+    Returns:
+        (\*runs, B, K).
+
+    >>> scores(torch.tensor([[1.0, 0.0]]), torch.eye(2), 2.0)
+    tensor([[ 1., -1.]])
+    """
+    bias = _half_squares(memories) if bias is None else bias
+    return (beta * x) @ memories.mT + (beta * bias)[..., None, :]
+
+
+def distance_bias(memories: Tensor) -> Tensor:
+    r"""The bias :math:`-\frac12\|\xi\|^2` that turns inner products into distances, (\*runs, K).
+
+    With it, :func:`attention_energy` is :func:`lse_energy`; without it, long memories are favoured.
+    """
+    return _half_squares(_check.floating("memories", memories))
+
+
+def _half_squares(memories: Tensor) -> Tensor:
+    return -0.5 * torch.einsum("...kd,...kd->...k", memories, memories)
+
+
+def centred(x: Tensor, memories: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Measure states (\*runs, B, D) and memories (\*runs, K, D) from the middle of the memories.
+
+    Distances stay as they are, and inner products become small enough to be summed.
+
+    >>> centred(torch.tensor([[7.0]]), torch.tensor([[4.0], [6.0]]))
+    (tensor([[2.]]), tensor([[-1.],
+            [ 1.]]))
+    """
+    centre = _some(memories).mean(-2, keepdim=True)
+    return x - centre, memories - centre
+
+
+def _some(memories: Tensor) -> Tensor:
+    """At most 32 of the memories, evenly spaced: their mean is middle enough, and costs nothing."""
+    return memories.detach()[..., :: -(-memories.shape[-2] // 32), :]
 
 
 # ---------------------------------------------------------------------------- the LSE energy
@@ -77,11 +145,12 @@ def lse_energy(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = 
     tensor([0.0000, 0.5000])
     """
 
-    def one(rows: Tensor, size: int) -> Tensor:
-        closest, total, _ = _lse_pass(rows, memories, beta, size, want_mean=False)
-        return 0.5 * (rows - closest).square().sum(-1) - total.log() / beta
+    return _answer(_lse_energy, x, memories, beta, chunk)
 
-    return _by_rows(one, x, memories, beta, chunk)
+
+def _lse_energy(x: Tensor, memories: Tensor, beta: Any, centre: Tensor | None, chunk: int):
+    total, closest, _ = _lse_pass(x, memories, beta, centre, chunk, want_mean=False)
+    return 0.5 * (x - memories[closest]).square().sum(-1) - total.log() / beta
 
 
 def lse_gradient(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = None) -> Tensor:
@@ -93,11 +162,12 @@ def lse_gradient(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None 
     Arguments as :func:`lse_energy`; returns (\*batch, D). A step of size 1 lands on the mean.
     """
 
-    def one(rows: Tensor, size: int) -> Tensor:
-        _, total, mean = _lse_pass(rows, memories, beta, size, want_mean=True)
-        return rows - mean / total[:, None]
+    return _answer(_lse_gradient, x, memories, beta, chunk)
 
-    return _by_rows(one, x, memories, beta, chunk)
+
+def _lse_gradient(x: Tensor, memories: Tensor, beta: Any, centre: Tensor | None, chunk: int):
+    total, _, mean = _lse_pass(x, memories, beta, centre, chunk, want_mean=True)
+    return seen_from(centre, x) - mean / total[:, None]
 
 
 def lse_weights(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
@@ -105,24 +175,27 @@ def lse_weights(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
 
     This one does hold (\*batch, K) numbers.
     """
-    _check_pair(x, memories, beta)
-    return torch.softmax(beta * _scores(x, memories), dim=-1)
+    x, memories, beta = _checked(x, memories, beta)
+    weights = torch.softmax(scores(*centred(x.reshape(-1, x.shape[-1]), memories), beta), dim=-1)
+    return _seen(weights, x, memories).reshape(*x.shape[:-1], -1)
 
 
-def _lse_pass(x: Tensor, memories: Tensor, beta, chunk: int, *, want_mean: bool):
+def _lse_pass(x: Tensor, memories: Tensor, beta, centre: Tensor | None, chunk, *, want_mean: bool):
     """Go once over the memories in blocks, keeping sums of exp(score - best score so far).
 
-    Returns the nearest memory of each row, the sum of these weights, and the sum of the memories
-    with these weights (or None). Nothing overflows, for no exponent is ever positive.
+    Returns the sum of these weights, the index of the nearest memory of each row, and the sum of
+    the memories from the centre with these weights (or None). Nothing overflows, for no exponent is
+    ever positive.
     """
-    best = x.new_full((len(x),), -torch.inf)
-    total, closest = torch.zeros_like(best), torch.zeros_like(x)
-    mean = torch.zeros_like(x) if want_mean else None
-    for block in memories.split(chunk):
-        score = beta * _scores(x, block)
+    at = seen_from(centre, x)
+    best = at.new_full((len(at),), -torch.inf)
+    total, closest = torch.zeros_like(best), torch.zeros_like(best, dtype=torch.int64)
+    mean = torch.zeros_like(at) if want_mean else None
+    for start, block in _blocks(memories, centre, chunk):
+        score = scores(at, block, beta)
         share = score.softmax(-1)
         top, where = score.max(-1)
-        closest = torch.where((top > best)[:, None], block[where], closest)
+        closest = torch.where(top > best, start + where, closest)
         new = torch.maximum(best, top)
         fade = (best - new).exp()  # what the sums so far are worth from now on
         # The best memory of the block has weight exp(top - new), of which its share is a part.
@@ -131,7 +204,7 @@ def _lse_pass(x: Tensor, memories: Tensor, beta, chunk: int, *, want_mean: bool)
         if want_mean:
             mean = mean * fade[:, None] + own[:, None] * (share @ block)
         best = new
-    return closest, total, mean
+    return total, closest, mean
 
 
 # ---------------------------------------------------------------------------- the LSR energy
@@ -151,12 +224,18 @@ def lsr_energy(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = 
     tensor([0.0000, 0.1438,    inf])
     """
 
-    def one(rows: Tensor, size: int) -> Tensor:
-        total, _, _ = _lsr_pass(rows, memories, beta, size, want_mean=False)
-        inside = total > 0
-        return torch.where(inside, 0.0 - total.where(inside, 1.0).log() / beta, torch.inf)
+    return _answer(_lsr_energy, x, memories, beta, chunk, infinite=True)
 
-    return _by_rows(one, x, memories, beta, chunk, may_be_infinite=True)
+
+def _lsr_energy(x: Tensor, memories: Tensor, beta: Any, centre: Tensor | None, chunk: int):
+    """The logarithm of n ReLUs that add up to n - u: log n + log(1 - u/n), u near 0 or near n."""
+    total, count, depth = _lsr_pass(x, memories, beta, centre, chunk, _depth)
+    off = count == 0
+    n = count.masked_fill(off, 1)
+    u = beta * depth / n
+    near = u < 0.5
+    left = torch.where(near, torch.log1p(-u.where(near, 0.0)), (total / n).where(~near, 1.0).log())
+    return torch.where(off, torch.inf, 0.0 - (n.log() + left) / beta)
 
 
 def lsr_gradient(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = None) -> Tensor:
@@ -169,11 +248,12 @@ def lsr_gradient(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None 
     :func:`lsr_pull` is the same direction at a length that never does.
     """
 
-    def one(rows: Tensor, size: int) -> Tensor:
-        total, count, away = _lsr_pass(rows, memories, beta, size, want_mean=True)
-        return away / total.where(count > 0, 1.0)[:, None]
+    return _answer(_lsr_gradient, x, memories, beta, chunk)
 
-    return _by_rows(one, x, memories, beta, chunk)
+
+def _lsr_gradient(x: Tensor, memories: Tensor, beta: Any, centre: Tensor | None, chunk: int):
+    total, count, away = _lsr_pass(x, memories, beta, centre, chunk, _away)
+    return away / total.masked_fill(count == 0, 1.0)[:, None]
 
 
 def lsr_pull(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = None) -> Tensor:
@@ -184,33 +264,42 @@ def lsr_pull(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = No
     in reach. Any step size in (0, 2) lowers the energy, because the ReLU is convex.
     """
 
-    def one(rows: Tensor, size: int) -> Tensor:
-        _, count, away = _lsr_pass(rows, memories, beta, size, want_mean=True)
-        return away / count.clamp(min=1)[:, None]
-
-    return _by_rows(one, x, memories, beta, chunk)
+    return _answer(_lsr_pull, x, memories, beta, chunk)
 
 
-def _lsr_pass(x: Tensor, memories: Tensor, beta, chunk: int, *, want_mean: bool):
+def _lsr_pull(x: Tensor, memories: Tensor, beta: Any, centre: Tensor | None, chunk: int):
+    _, count, away = _lsr_pass(x, memories, beta, centre, chunk, _away)
+    return away / count.clamp(min=1)[:, None]
+
+
+def _lsr_pass(x: Tensor, memories: Tensor, beta, centre: Tensor | None, chunk: int, what):
     """Go over the memories twice: who is nearest, then who is in reach.
 
-    Returns the sum of ReLUs, the number of memories in reach, and the sum of x - xi over them.
+    Returns the sum of ReLUs, the number of memories in reach, and the sum of ``what`` over them.
     Distances are measured from the nearest memory's, which is exact, so that a state on a memory is
     always in its reach, however large beta and |x| are.
     """
-    closest, score_of_closest = _closest(x, memories, chunk)
-    least = 0.5 * (x - closest).square().sum(-1)
-    total = torch.zeros_like(least)
-    count, away = torch.zeros_like(least), torch.zeros_like(x)
-    for block in memories.split(chunk):
-        further = score_of_closest[:, None] - _scores(x, block)
-        left = (1 - beta * (least[:, None] + further)).relu()
-        total = total + left.sum(-1)
-        if want_mean:
-            reach = (left > 0).to(x.dtype)
-            count = count + reach.sum(-1)
-            away = away + x * reach.sum(-1, keepdim=True) - reach @ block
-    return total, count, away
+    at = seen_from(centre, x)
+    closest, score_of_closest = _nearest(at, memories, centre, chunk)
+    least = 0.5 * (x - memories[closest]).square().sum(-1)
+    total, count, wanted = torch.zeros_like(least), torch.zeros_like(least), 0.0
+    for _, block in _blocks(memories, centre, chunk):
+        bowls = least[:, None] + (score_of_closest[:, None] - scores(at, block, 1.0))
+        left = (1 - beta * bowls).relu()
+        reach = ~(left <= 0)  # NaN is in reach, and so shows
+        total, count = total + left.sum(-1), count + reach.sum(-1)
+        wanted = wanted + what(at, block, bowls, reach)
+    return total, count, wanted
+
+
+def _depth(at: Tensor, block: Tensor, bowls: Tensor, reach: Tensor) -> Tensor:
+    """Sum of half the squared distances to the memories in reach."""
+    return bowls.where(reach, 0.0).sum(-1)
+
+
+def _away(at: Tensor, block: Tensor, bowls: Tensor, reach: Tensor) -> Tensor:
+    """Sum of x - xi over the memories in reach."""
+    return at * reach.sum(-1, keepdim=True) - reach.to(at.dtype) @ block
 
 
 # ---------------------------------------------------------------------------- what both share
@@ -223,70 +312,103 @@ def nearest(x: Tensor, memories: Tensor, *, chunk: int | None = None) -> Tensor:
     tensor(0)
     """
 
-    def one(rows: Tensor, size: int) -> Tensor:
-        best = rows.new_full((len(rows),), -torch.inf)
-        index = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-        for start, block in _blocks(memories, size):
-            top, where = _scores(rows, block).max(-1)
-            index = torch.where(top > best, start + where, index)
-            best = torch.maximum(best, top)
-        return index
+    def index(x: Tensor, memories: Tensor, _: Any, centre: Tensor | None, chunk: int) -> Tensor:
+        found, score = _nearest(seen_from(centre, x), memories, centre, chunk)
+        return found.masked_fill(score.isnan(), -1)
 
-    return _by_rows(one, x, memories, 1.0, chunk)
+    return _answer(index, x, memories, 1.0, chunk)
 
 
-def _scores(x: Tensor, block: Tensor) -> Tensor:
-    """Inner product minus half the memory's square: -||x - xi||^2 / 2 up to a number of x alone."""
-    return x @ block.T + distance_bias(block)
-
-
-def distance_bias(memories: Tensor) -> Tensor:
-    r"""The bias :math:`-\frac12\|\xi^\mu\|^2` that turns inner products into distances, (K,).
-
-    With it, :func:`attention_energy` is :func:`lse_energy`; without it, long memories are favoured.
-    """
-    return -0.5 * torch.einsum("kd,kd->k", memories, memories)
-
-
-def _closest(x: Tensor, memories: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    """Nearest memory of each row, and its score."""
-    best, closest = x.new_full((len(x),), -torch.inf), torch.zeros_like(x)
-    for block in memories.split(chunk):
-        top, where = _scores(x, block).max(-1)
-        closest = torch.where((top > best)[:, None], block[where], closest)
+def _nearest(at: Tensor, memories: Tensor, centre: Tensor | None, chunk: int):
+    """Index of the nearest memory of each row, measured from the centre, and its score."""
+    best = at.new_full((len(at),), -torch.inf)
+    index = torch.zeros_like(best, dtype=torch.int64)
+    for start, block in _blocks(memories, centre, chunk):
+        top, where = scores(at, block, 1.0).max(-1)
+        index = torch.where(top > best, start + where, index)
         best = torch.maximum(best, top)
-    return closest, best
+    return index, best
 
 
-def _blocks(memories: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
+def _blocks(memories: Tensor, centre: Tensor | None, size: int) -> Iterator[tuple[int, Tensor]]:
     for start in range(0, len(memories), size):
-        yield start, memories[start : start + size]
+        yield start, seen_from(centre, memories[start : start + size])
 
 
-def _by_rows(one: Callable, x: Tensor, memories, beta, chunk, may_be_infinite=False) -> Tensor:
-    """Flatten the batch, cut it so that a block of scores stays small, and put it together."""
-    _check_pair(x, memories, beta)
+def seen_from(centre: Tensor | None, x: Tensor) -> Tensor:
+    """Measure from the centre; None is the origin."""
+    return x if centre is None else x - centre
+
+
+def centre_of(memories: Tensor) -> Tensor | None:
+    """Where to measure from: amid the memories, or None if the origin is about as near to them."""
+    some = _some(memories)
+    centre = some.mean(0)
+
+    def matters() -> bool:  # |centre| > 2 spreads, as mean square = |centre|^2 + spread^2
+        square = torch.linalg.vector_norm(some).item() ** 2 / len(some)
+        return 5 * torch.linalg.vector_norm(centre).item() ** 2 > 4 * square
+
+    return centre if _look(matters, True) else None
+
+
+def _answer(
+    kernel: Callable[..., Tensor], x: Tensor, memories, beta, chunk, *, infinite: bool = False
+) -> Tensor:
+    """The door of every function of (x, memories): check, cut the work in pieces, look at the end.
+
+    ``kernel(rows, memories, beta, centre, chunk)`` maps (n, D) to (n, ...).
+    """
+    x, memories, beta = _checked(x, memories, beta)
     rows = x.reshape(-1, x.shape[-1])
+    most = max(1, len(rows))  # rows at a time
     if chunk is None:
-        most = max(256, _BLOCK // len(memories))  # rows at a time
-        chunk = min(2**14, max(1, _BLOCK // max(1, min(most, len(rows)))))
+        most = min(most, max(256, _BLOCK // len(memories)))
+        chunk = min(2**14, max(1, _BLOCK // max(most, x.shape[-1])))
     else:
-        most, chunk = max(1, len(rows)), _check.count("chunk", chunk)
-    parts = [one(part, chunk) for part in rows.split(most)]
+        chunk = _check.count("chunk", chunk)
+    centre = centre_of(memories)
+    parts = [kernel(part, memories, beta, centre, chunk) for part in rows.split(most)]
     out = torch.cat(parts) if len(parts) > 1 else parts[0]
-    if out.isnan().any() or (out.isinf().any() and not may_be_infinite):
+    return _seen(out, x, memories, infinite=infinite).reshape(x.shape[:-1] + out.shape[1:])
+
+
+def _checked(x: Tensor, memories: Tensor, beta: Any, names=("x", "memories")):
+    """Check a pair and its temperature, and return them."""
+    state, bank = names
+    _check.floating(bank, _check.matrix(bank, memories))
+    _check.last_dim(state, _check.floating(state, x), memories.shape[1])
+    _check.same_kind(state, x, memories)
+    return x, memories, _look(lambda: _check.positive("beta", beta), beta)
+
+
+def _seen(out: Tensor, x: Tensor, memories: Tensor, *, infinite: bool = False) -> Tensor:
+    """Return what came out of a kernel if it is an answer; NaN went through it and shows here."""
+
+    def good() -> bool:
+        if not out.is_floating_point():
+            return bool((out >= 0).all())
+        return bool((~out.isnan() if infinite else out.isfinite()).all())
+
+    if not _look(good, True):
         _check.finite("x", x)
         _check.finite("memories", memories)
-        raise ValueError(f"x: overflows in {x.dtype}, expected smaller entries or torch.float64")
-    return out.reshape(x.shape[:-1] + out.shape[1:])
+        raise ValueError(
+            f"x: overflows in {x.dtype}, expected smaller entries, a moderate beta or torch.float64"
+        )
+    return out
 
 
-def _check_pair(x: Tensor, memories: Tensor, beta) -> None:
-    _check.matrix("memories", memories)
-    _check.floating("memories", memories)
-    _check.last_dim("x", _check.floating("x", x), memories.shape[1])
-    _check.same_kind("x", x, memories)
-    _check.positive("beta", beta)
+def _look(ask: Callable[[], _T], otherwise: _T) -> _T:
+    """Ask something of numbers; inside torch.compile and vmap, where nobody can, take the other."""
+    if torch.compiler.is_compiling():
+        return otherwise
+    try:
+        return ask()
+    except RuntimeError as error:
+        if "vmap" in str(error):
+            return otherwise
+        raise
 
 
 # ---------------------------------------------------------------------------- attention
@@ -300,9 +422,9 @@ def attention_weights(
     ``beta=None`` takes the transformer's :math:`1/\sqrt d`; ``bias`` is (K,) or None for zero.
     With ``bias=distance_bias(keys)`` these are :func:`lse_weights`.
     """
-    beta = keys.shape[-1] ** -0.5 if beta is None else beta
-    _check_pair(query, keys, beta)
-    return torch.softmax(beta * _dots(query, keys, bias), dim=-1)
+    query, keys, beta, bias = _checked_attention(("query", query), ("keys", keys), beta, bias)
+    weights = scores(query.reshape(-1, query.shape[-1]), keys, beta, bias).softmax(-1)
+    return _seen(weights, query, keys).reshape(*query.shape[:-1], -1)
 
 
 def attention(
@@ -331,10 +453,10 @@ def attention(
     True
     """
     weights = attention_weights(query, keys, beta=beta, bias=bias)
-    values = keys if values is None else values
-    if _check.matrix("values", values).shape[0] != len(keys):
+    values = keys if values is None else _check.floating("values", _check.matrix("values", values))
+    if values.shape[0] != len(keys):
         raise ValueError(f"values: got {len(values)} rows, expected {len(keys)}, one for each key")
-    return weights @ values
+    return weights @ _check.same_kind("values", values, keys)
 
 
 def attention_energy(
@@ -350,18 +472,22 @@ def attention_energy(
     equal; with b = 0 and unequal norms it is the LSE energy in which memory mu counts
     :math:`\exp(\frac\beta2\|\xi^\mu\|^2)` times, which no beta mends.
     """
-    beta = memories.shape[-1] ** -0.5 if beta is None else beta
-    _check_pair(x, memories, beta)
-    pulled = torch.logsumexp(beta * _dots(x, memories, bias), dim=-1) / beta
-    return 0.5 * x.square().sum(-1) - pulled
+    x, memories, beta, bias = _checked_attention(("x", x), ("memories", memories), beta, bias)
+    rows = x.reshape(-1, x.shape[-1])
+    energy = 0.5 * rows.square().sum(-1) - scores(rows, memories, beta, bias).logsumexp(-1) / beta
+    return _seen(energy, x, memories).reshape(x.shape[:-1])
 
 
-def _dots(x: Tensor, memories: Tensor, bias: Tensor | None) -> Tensor:
+def _checked_attention(query: tuple[str, Tensor], keys: tuple[str, Tensor], beta: Any, bias: Any):
+    """Check what attention is made of, each with its name, and fill in what was left out."""
+    _check.matrix(*keys)
+    beta = keys[1].shape[-1] ** -0.5 if beta is None else beta
+    q, k, beta = _checked(query[1], keys[1], beta, names=(query[0], keys[0]))
     if bias is None:
-        return x @ memories.T
-    if bias.shape != memories.shape[:1]:
-        raise ValueError(f"bias: got shape {tuple(bias.shape)}, expected ({len(memories)},)")
-    return x @ memories.T + bias
+        return q, k, beta, k.new_zeros(len(k))
+    if _check.floating("bias", bias).shape != k.shape[:1]:
+        raise ValueError(f"bias: got shape {tuple(bias.shape)}, expected ({len(k)},)")
+    return q, k, beta, _check.same_kind("bias", bias, k)
 
 
 # ---------------------------------------------------------------------------- the module
@@ -390,10 +516,10 @@ class DenseAM(nn.Module):
     r"""K memories in continuous space, and the descent that recalls them.
 
     Args:
-        memories: (K, D) floating point, kept as given (a buffer that is not copied, or, if it is
-            an ``nn.Parameter``, that parameter).
+        memories: (K, D) floating point, a tensor or an array, kept as given (a buffer that is not
+            copied, or, if it is an ``nn.Parameter``, that parameter).
         energy: "lse", "lsr", or an :class:`EnergyForm`.
-        beta: inverse temperature > 0.
+        beta: inverse temperature > 0; a tensor becomes a buffer, an ``nn.Parameter`` is learned.
         trainable: make ``memories`` an ``nn.Parameter`` (a copy); train them through ``.energy``.
         chunk: memories per block, None for blocks of 16 MB.
 
@@ -406,16 +532,17 @@ class DenseAM(nn.Module):
 
     def __init__(
         self,
-        memories: Tensor,
+        memories: Any,
         energy: str | EnergyForm = "lse",
         *,
-        beta: float,
+        beta: float | Tensor,
         trainable: bool = False,
         chunk: int | None = None,
     ):
         super().__init__()
+        memories = _as_tensor("memories", memories)
         _check.finite("memories", _check.floating("memories", _check.matrix("memories", memories)))
-        if trainable and not isinstance(memories, nn.Parameter):
+        if _check.boolean("trainable", trainable) and not isinstance(memories, nn.Parameter):
             memories = nn.Parameter(memories.detach().clone())
         if isinstance(memories, nn.Parameter):
             self.register_parameter("memories", memories)
@@ -424,51 +551,81 @@ class DenseAM(nn.Module):
         if not isinstance(energy, EnergyForm):
             energy = ENERGIES[_check.choice("energy", energy, tuple(ENERGIES))]
         self.form = energy
-        self.beta = _check.positive("beta", beta)
+        beta = _check.positive("beta", beta)
+        if isinstance(beta, nn.Parameter):
+            self.register_parameter("beta", beta)
+        elif isinstance(beta, Tensor):
+            self.register_buffer("beta", beta)
+        else:
+            self.beta = beta
         self.chunk = None if chunk is None else _check.count("chunk", chunk)
 
-    def energy(self, x: Tensor) -> Tensor:
+    def energy(self, x: Any) -> Tensor:
         r"""Energy of each state, (\*batch)."""
-        return self.form.energy(x, self.memories, beta=self.beta, chunk=self.chunk)
+        return self.form.energy(self._state(x), self.memories, beta=self.beta, chunk=self.chunk)
 
-    def gradient(self, x: Tensor) -> Tensor:
+    def gradient(self, x: Any) -> Tensor:
         r"""Exact gradient of :meth:`energy` in closed form, (\*batch, D)."""
-        return self.form.gradient(x, self.memories, beta=self.beta, chunk=self.chunk)
+        return self.form.gradient(self._state(x), self.memories, beta=self.beta, chunk=self.chunk)
 
-    def pull(self, x: Tensor) -> Tensor:
+    def pull(self, x: Any) -> Tensor:
         r"""The displacement x - m(x) that :meth:`recall` follows, (\*batch, D)."""
-        return self.form.pull(x, self.memories, beta=self.beta, chunk=self.chunk)
+        return self.form.pull(self._state(x), self.memories, beta=self.beta, chunk=self.chunk)
 
     def recall(
         self,
-        x: Tensor,
+        x: Any,
         *,
         steps: int,
         step_size: float = 1.0,
         tol: float | None = None,
         clamp: Tensor | None = None,
         record: bool = False,
+        callback: Callable[[int, Tensor], object] | None = None,
     ) -> Descent:
-        r"""Recall: x <- x + step_size (m(x) - x), m(x) the weighted mean of the memories.
+        r"""Recall, without tracking gradients: x <- x + step_size (m(x) - x), m the weighted mean.
 
         For "lse" that is gradient descent with this step size; for "lsr" it is :func:`lsr_pull`,
         and a state off the support stays where it is with energy +inf, never converged. The energy
         never rises for any step size in (0, 2), clamped or not. ``tol`` is a length of x - m(x).
+        Small memories are asked on one thread.
 
         Other arguments and the result: see :func:`amtutor.descent.descend`.
         """
-        return descend(
-            self.energy,
-            x,
-            steps=steps,
-            step_size=step_size,
-            gradient=self.pull,
-            clamp=clamp,
-            tol=tol,
-            record=record,
-        )
+        x = _check.last_dim("x", self._state(x), self.memories.shape[1])
+        with one_thread(x.numel() * len(self.memories)):
+            return descend(
+                self.energy,
+                x,
+                steps=steps,
+                step_size=step_size,
+                gradient=self.pull,
+                clamp=clamp,
+                tol=tol,
+                record=record,
+                callback=callback,
+            )
+
+    def _state(self, x: Any) -> Tensor:
+        """A tensor as it is; an array or a list in the dtype of the memories."""
+        if isinstance(x, Tensor):
+            return x
+        return _as_tensor("x", x, self.memories.dtype).to(self.memories.device)
 
     def extra_repr(self) -> str:
         """Name the sizes and the temperature."""
         k, d = self.memories.shape
-        return f"K={k}, D={d}, beta={self.beta}"
+        beta = self.beta.item() if isinstance(self.beta, Tensor) else self.beta
+        return f"K={k}, D={d}, beta={beta}"
+
+
+def _as_tensor(name: str, x: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor as it is; an array or nested lists of numbers as a tensor."""
+    if isinstance(x, Tensor):
+        return x
+    try:
+        return torch.as_tensor(x, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(
+            f"{name}: got a {_check.describe(x)}, expected a tensor or an array of numbers"
+        ) from None
