@@ -29,7 +29,14 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TYPESET = "() => window.MathJax?.startup?.promise ?? true"
+TYPESET = """async () => {
+  const until = performance.now() + 20000;
+  const page = document.documentElement.dataset;
+  while (document.querySelector('script[src*="site.js"]') && !page.ready) {
+    if (performance.now() > until) throw new Error("the page is not typeset");
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}"""  # book/_static/site.js says when its work is done
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

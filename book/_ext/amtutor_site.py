@@ -1,10 +1,12 @@
-"""What the book adds to Jupyter Book: its own assets, explorables, the ledger table.
+"""What the book adds to Jupyter Book. Here: its assets, live figures, a tidy document.
 
-- Style sheets, typefaces and MathJax come from the site itself (tools/vendor.py fetches them).
+- Style sheets, typefaces and KaTeX come from the site itself (tools/vendor.py fetches them).
 - A chapter is shown from its source, with the outputs of the notebook beside it.
 - `{explorable} NAME` writes the figure book/_static/explorables/NAME.js into the page.
-- A chapter's number is the one in its file name, also while chapters before it are missing.
-- `{ledger}` turns book/ledger.yml into tables.
+
+Beside it, by concern: site_numbers (a chapter has its file's number), site_pages (the ledger, the
+plan, the gallery), site_html (the last hand at a page: weight, access, description), site_assets
+(icons and style sheets as small as the pages need), site_search, site_project (addresses).
 """
 
 from __future__ import annotations
@@ -14,15 +16,18 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
+import site_assets
+import site_html
+import site_pages
+import site_search
 from docutils import nodes
 from docutils.parsers.rst import directives
+from site_numbers import number_by_file
+from site_project import repository, site
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.osutil import relative_uri
-from sphinx_external_toc.collectors import TocTreeCollectorWithStyles
 
 BOOK = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(BOOK.parent / "tools"))
@@ -31,8 +36,6 @@ import notebooks  # noqa: E402 (it knows how a chapter and its notebook belong t
 
 EXPLORABLES = BOOK / "_static" / "explorables"
 INSIDE_NUMBER = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|[×±%])|(?<=[×±]) (?=\d)")
-MATHJAX = "mathjax/tex-chtml.js"
-MATHJAX_CDN = "https://cdn.jsdelivr.net/npm/mathjax@3.2.2/es5/tex-chtml.js"
 
 # ------------------------------------------------------------------------------------- modules
 
@@ -130,7 +133,8 @@ def visit_explorable(writer, node: explorable) -> None:
     writer.body.append(
         f'<figure class="explorable" id="explorable-{name}">\n'
         f'<div class="explorable-body" role="group" aria-label="{alt}"{style}>'
-        f'<img class="explorable-picture" src="{picture}" alt="{alt}"/></div>\n<figcaption>'
+        f'<img class="explorable-picture" src="{picture}" alt="{alt}"/></div>\n'
+        f'<img class="explorable-print" src="{picture}" alt="" loading="lazy"/>\n<figcaption>'
     )
 
 
@@ -154,50 +158,23 @@ def skip(writer, node: nodes.Element) -> None:
     raise nodes.SkipNode
 
 
-# -------------------------------------------------------------------------------------- ledger
-
-
-class Ledger(SphinxDirective):
-    """Every item of the papers, where the book keeps it, and the tests that hold it."""
-
-    def run(self) -> list[nodes.Node]:
-        path = BOOK / "ledger.yml"
-        self.env.note_dependency(str(path))
-        lines = ["| item | of the papers | here | held by |", "|---|---|---|---|"]
-        for row in yaml.safe_load(path.read_text("utf-8")):
-            place = self._place(row.get("chapter"))
-            tests = sorted({t.split("::")[0] for t in row.get("tests") or []})
-            held = " ".join(f"`{t}`" for t in tests)
-            lines.append(f"| {row['id']} | {row['title']} | {place} | {held} |")
-        container = nodes.container(classes=["ledger"])
-        self.state.nested_parse(lines, self.content_offset, container)
-        return [container]
-
-    def _place(self, chapter: str | None) -> str:
-        if not chapter:
-            return "open"
-        page, _, anchor = chapter.partition("#")
-        docname = f"book/{page.removesuffix('.md')}"
-        if docname not in self.env.found_docs:
-            return "open"
-        number = page.split("_")[0].lstrip("0") or page
-        return f"[chapter {number}](#{anchor})" if anchor else f"{{doc}}`{page}`"
-
-
 # --------------------------------------------------------------------------------------- pages
 
 
 def configure(app: Sphinx, config: Config) -> None:
     """Serve our assets; leave out every source whose twin is shown instead."""
     config.html_static_path.append(str(BOOK / "_static"))
-    vendored = (BOOK / "_vendor" / MATHJAX).exists()
-    if vendored:
+    if (BOOK / "_vendor").exists():
         config.html_static_path.append(str(BOOK / "_vendor"))
-    config.mathjax_path = MATHJAX if vendored else MATHJAX_CDN
+    config.html_context.setdefault("default_mode", "auto")  # else the theme complains at first
+    config.html_baseurl = site()
+    config.html_theme_options["repository_url"] = repository()
     twins = [p.with_suffix(".md") for p in BOOK.glob("*.ipynb")]
     config.exclude_patterns += [f"book/{p.name}" for p in twins if p.exists()]
-    for sheet in sorted((BOOK / "_static").rglob("*.css")):
-        app.add_css_file(str(sheet.relative_to(BOOK / "_static")), priority=900)
+    for sheet in ["icons.css", *sorted(p.name for p in (BOOK / "_static").glob("*.css"))]:
+        app.add_css_file(sheet, priority=900)
+    for script in ("search.js", "site.js"):
+        app.add_js_file(script, priority=900, loading_method="defer")
 
 
 def weave(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -214,8 +191,9 @@ def tidy_page(app: Sphinx, pagename, templatename, context, doctree) -> None:
     for script in context.get("script_files", []):
         body = getattr(script, "attributes", {}).get("body") or ""
         name = str(getattr(script, "filename", script) or "")
-        if "THEBE_JS_URL" not in body and "sphinx-thebe" not in name:
-            kept.append(script)  # no page starts a kernel, and Sphinx adds Thebe's line twice
+        # No page starts a kernel, and Sphinx adds Thebe's line twice. KaTeX sets the formulas.
+        if not re.search("THEBE_JS_URL|MathJax", body) and not re.search("thebe|mathjax", name):
+            kept.append(script)
     context["script_files"] = kept
     for group in context.get("header_buttons", []):
         for button in group.get("buttons", []):
@@ -259,35 +237,9 @@ def keep_numbers(doctree: nodes.document) -> None:
             code["classes"].append("am-together")  # fd-c10 has a hyphen, not a hyphenation
 
 
-# ------------------------------------------------------------------------------------- numbers
-
-
-def number_by_file(app: Sphinx) -> None:
-    """Let book/NN_slug be chapter NN: sections, figures and the side bar follow."""
-    if hasattr(TocTreeCollectorWithStyles.assign_section_numbers, "by_file"):
-        return
-    in_turn = TocTreeCollectorWithStyles.assign_section_numbers
-
-    def assign(self, env: BuildEnvironment) -> list[str]:
-        rewrite = in_turn(self, env)
-        for name, numbers in env.toc_secnumbers.items():
-            if not (found := re.match(r"book/(\d\d)_", name)):
-                continue
-            chapter = int(found[1])
-            for anchor, number in numbers.items():
-                numbers[anchor] = number and (chapter, *number[1:])
-            for place in [env.titles[name], *env.tocs[name].findall(nodes.reference)]:
-                if place.get("secnumber"):
-                    place["secnumber"] = [chapter, *place["secnumber"][1:]]
-        return rewrite
-
-    assign.by_file = True
-    TocTreeCollectorWithStyles.assign_section_numbers = assign
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("explorable", Explorable)
-    app.add_directive("ledger", Ledger)
+    site_pages.add(app)
     app.add_node(
         explorable,
         html=(visit_explorable, depart_explorable),
@@ -297,6 +249,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", configure)
     app.connect("builder-inited", number_by_file)
     app.connect("source-read", weave)
+    app.connect("builder-inited", site_html.wrap)
     app.connect("doctree-read", tidy_document)
     app.connect("html-page-context", tidy_page, priority=900)
+    app.connect("html-page-context", site_html.add_meta)
+    app.connect("build-finished", site_search.write)
+    app.connect("build-finished", site_assets.shrink, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
