@@ -38,6 +38,11 @@ TYPESET = """async () => {
   }
 }"""  # book/_static/site.js says when its work is done
 
+LOADED = """() => Promise.all([...document.images].map((picture) => {
+  picture.loading = "eager";
+  return picture.decode().catch(() => {});
+}))"""  # pictures far below load only when somebody comes near
+
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
@@ -95,6 +100,7 @@ def shoot(
 
 def photograph_all(page: Page, out: Path, slice_height: int = 4000) -> None:
     """The whole page in slices: a browser paints no picture taller than 16384 pixels."""
+    page.evaluate(LOADED)
     size = page.evaluate("[innerWidth, document.documentElement.scrollHeight]")
     slices = []
     for top in range(0, size[1], slice_height):

@@ -47,11 +47,11 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
 def icon_sheet(script: str, names: set[str]) -> str:
     """One rule for each icon: its outline as a mask, so that it takes the text's colour."""
     rules = [
-        ':where(i[class*="fa-"]){display:inline-block}',
-        'i[class*="fa-"]{width:1em;height:1em;background:currentColor;vertical-align:-.125em;'
+        ':where(:is(i,span)[class*="fa-"]){display:inline-block}',
+        ':is(i,span)[class*="fa-"]{width:1em;height:1em;background:currentColor;vertical-align:-.125em;'
         "-webkit-mask:var(--icon) center/contain no-repeat;"
         "mask:var(--icon) center/contain no-repeat}",
-        'i[class*="fa-"]::before{content:none!important}',
+        ':is(i,span)[class*="fa-"]::before{content:none!important}',
     ]
     for name in sorted(names):
         wanted = re.escape(ALIASES.get(name, name))
@@ -97,7 +97,7 @@ def purge(sheet: str, names: set[str]) -> str:
                 out.append(f"{head}{{{body}}}")
         elif kept := [s for s in _split(head) if _possible(s, names)]:
             out.append(f"{','.join(kept)}{{{body}}}")
-    return "".join(out)
+    return "".join([*out, sheet[place:]])
 
 
 def _closing(sheet: str, start: int) -> int:

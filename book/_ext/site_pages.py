@@ -94,7 +94,8 @@ class Gallery(Markdown):
         for path in sorted(BOOK.glob("[0-9][0-9]_*.md")):
             for name, alt in PLACE.findall(path.read_text("utf-8")) if self.found(path) else ():
                 cards += self._card(path, name, alt)
-        return ["::::{grid} 1 2 3 3", ":gutter: 3", ":class-container: am-gallery", *cards, "::::"]
+        head = ["::::{grid} 1 2 3 3", ":gutter: 3", ":class-container: am-gallery", ""]
+        return [*head, *cards, "::::"]
 
     def _card(self, path: Path, name: str, alt: str) -> list[str]:
         module = EXPLORABLES / f"{name}.js"
@@ -106,6 +107,7 @@ class Gallery(Markdown):
             f":link: {path.stem}.html#explorable-{name}",
             f":img-top: _static/explorables/{name}.png",
             f":img-alt: {alt}",
+            "",
             f"Chapter {chapter}",
             ":::",
         ]

@@ -11,10 +11,12 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 
 SILENT = (
     nodes.literal_block,
+    nodes.doctest_block,
     nodes.math_block,
     nodes.raw,
     nodes.comment,
@@ -52,9 +54,9 @@ def plain(node: nodes.Node) -> str:
         "classes", ()
     ):
         return " "
-    if isinstance(node, (nodes.section, nodes.title)):
-        return ""
-    gap = "" if isinstance(node, (nodes.TextElement, nodes.Inline)) else " "
+    if isinstance(node, (nodes.section, nodes.title, addnodes.desc)):
+        return ""  # an entry of its own
+    gap = "" if isinstance(node, nodes.Inline) else " "
     return gap + "".join(plain(child) for child in node.children) + gap
 
 
@@ -63,25 +65,35 @@ def tidy(text: str) -> str:
 
 
 def sections(doctree: nodes.document) -> list[tuple[str, list[str], str]]:
-    """For every section its anchor, the headings that lead to it, and its own text."""
+    """For every section its anchor, the headings that lead to it, and its own text.
+
+    A function or class of the library counts as a section.
+    """
     found = []
 
     def walk(node: nodes.Element, trail: list[str]) -> None:
-        for section in node.children:
-            if not isinstance(section, nodes.section):
+        for child in node.children:
+            here, body = trail, child
+            if isinstance(child, nodes.section):
+                title = next(iter(child.findall(nodes.title)), None)
+                here = [*trail, tidy(_words(title))] if title is not None else trail
+                anchor = child["ids"][0] if child["ids"] else ""
+            elif isinstance(child, addnodes.desc) and child[0]["ids"]:
+                anchor, body = child[0]["ids"][0], child[-1]
+                here = [*trail, anchor.removeprefix("amtutor.")]
+            else:
+                if isinstance(child, nodes.Element):
+                    walk(child, trail)
                 continue
-            title = next(iter(section.findall(nodes.title)), None)
-            here = [*trail, tidy(_title(title))] if title is not None else trail
-            text = tidy("".join(plain(child) for child in section.children))
-            found.append((section["ids"][0] if section["ids"] else "", here, text))
-            walk(section, here)
+            found.append((anchor, here, tidy(_words(body))))
+            walk(body, here)
 
     walk(doctree, [])
     return found
 
 
-def _title(title: nodes.title) -> str:
-    return "".join(plain(child) for child in title.children)
+def _words(node: nodes.Element) -> str:
+    return "".join(plain(child) for child in node.children)
 
 
 def write(app: Sphinx, exception: Exception | None) -> None:

@@ -64,6 +64,7 @@
     };
     box.addEventListener("scroll", look, { passive: true });
     new ResizeObserver(look).observe(box);
+    document.fonts.ready.then(look); // a formula is wider once its typeface is there
     look();
   }
 

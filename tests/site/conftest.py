@@ -11,7 +11,7 @@ from explorable_stage import FOLDER, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "book" / "_ext")]
 
 import shoot  # noqa: E402 (tools/shoot.py knows how to start the browser)
 
@@ -106,6 +106,7 @@ class Visit:
         self.errors: list[str] = []
         self.context.route("**/*", self._gate)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._said)
         self.page.on("response", self._answered)
 
     def _gate(self, route) -> None:
@@ -115,6 +116,10 @@ class Visit:
         else:
             self.outside.append(url)
             route.abort()
+
+    def _said(self, message) -> None:
+        if message.type in ("error", "warning") and "ERR_FAILED" not in message.text:
+            self.errors.append(message.text)  # what the gate aborted is in self.outside
 
     def _answered(self, response) -> None:
         if response.status >= 400:

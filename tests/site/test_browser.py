@@ -10,14 +10,28 @@ TOO_WIDE = """
   .slice(0, 3).map((e) => e.outerHTML.slice(0, 90))
 """
 
+# formulas that go on to the right, and neither fade nor can be reached by Tab
+CUT = """
+[...document.querySelectorAll('.math .am-formula')]
+  .filter((e) => e.scrollWidth > e.clientWidth + 1 && !(e.matches('.am-more-right') && e.tabIndex === 0))
+  .map((e) => e.textContent.slice(0, 60))
+"""  # noqa: E501
+# drawings that were made for more than 560 pixels and are shown in fewer than that
+SHRUNK = """
+[...document.querySelectorAll('.bd-article .cell_output img[width]')]
+  .filter((e) => Number(e.getAttribute('width')) >= 560 && e.getBoundingClientRect().width < 558)
+  .filter((e) => e.offsetParent && !e.closest('.am-movie, .explorable'))
+  .map((e) => e.alt.slice(0, 60))
+"""
+
 
 def assert_typeset(page) -> None:
     """Every formula was typeset, none as an error."""
     formulas = page.locator(".math.notranslate").count()
-    typeset = page.locator(".math.notranslate mjx-container").count()
-    assert typeset >= formulas, f"{formulas - typeset} of {formulas} formulas are not typeset"
-    wrong = page.locator("mjx-merror").all_inner_texts()
-    assert not wrong, f"MathJax refuses {wrong}"
+    typeset = page.locator(".math.notranslate:has(.katex)").count()
+    assert typeset == formulas, f"{formulas - typeset} of {formulas} formulas are not typeset"
+    wrong = page.locator(".katex-error").all_inner_texts()
+    assert not wrong, f"KaTeX refuses {wrong}"
 
 
 def assert_mounted(page) -> None:
@@ -86,6 +100,8 @@ def test_page_on_a_phone_in_the_dark(visit, path):
     opened = visit(path, viewport=phone, has_touch=True, color_scheme="dark")
     wide = opened.page.evaluate("document.documentElement.scrollWidth")
     assert wide <= 390, f"{wide} px wide: {opened.page.evaluate(TOO_WIDE)}"
+    assert not opened.page.evaluate(CUT), "a formula is cut and nothing shows that it goes on"
+    assert not opened.page.evaluate(SHRUNK), "figures too small to be read"
     paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(int(c) for c in paper.strip("rgba()").split(",")[:3]) < 120, f"{paper} is not dark"
     assert_mounted(opened.page)

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from bs4 import BeautifulSoup
+from built_pages import anchors, soup
+from site_project import project
 
 ROOT = Path(__file__).resolve().parents[2]
-COLAB = "https://colab.research.google.com/github/amtutor/amtutor/blob/main/"
-GITHUB = "https://github.com/amtutor/amtutor/"
-
-
-@lru_cache
-def soup(path: Path) -> BeautifulSoup:
-    return BeautifulSoup(path.read_text("utf-8"), "html.parser")
-
-
-@lru_cache
-def anchors(path: Path) -> set[str]:
-    page = soup(path)
-    return {e["id"] for e in page.find_all(id=True)} | {
-        e["name"] for e in page.find_all("a", attrs={"name": True})
-    }
+GITHUB = project()["urls"]["Source"] + "/"
+COLAB = GITHUB.replace("github.com", "colab.research.google.com/github") + "blob/main/"
 
 
 @pytest.fixture(scope="session")
@@ -64,11 +51,17 @@ def test_links_to_the_repository(html, path, tracked):
         elif link.startswith(f"{GITHUB}edit/main/"):
             name = link.removeprefix(f"{GITHUB}edit/main/")
             assert name.endswith(".md") and name in tracked, f"{link}: edits no source"
+        elif link.startswith(f"{GITHUB}blob/main/"):
+            assert link.removeprefix(f"{GITHUB}blob/main/") in tracked, f"{link}: no such file"
 
 
-def test_every_picture_has_words(html, path):
-    silent = [str(e)[:90] for e in soup(html / path).select("article img") if not e.get("alt")]
+def test_every_picture_has_words_of_its_own(html, path):
+    """A picture that says nothing new (the print twin of a live figure) says so by alt=""."""
+    pictures = soup(html / path).select("article img:not(.explorable-print)")
+    silent = [str(e)[:90] for e in pictures if not (e.get("alt") or "").strip()]
     assert not silent
+    lazy = [str(e)[:90] for e in pictures if e["alt"] == "Output of the code above"]
+    assert not lazy, "say what the picture shows (mystnb: image: alt)"
 
 
 def test_every_chapter_has_a_colab_button(html, path):
