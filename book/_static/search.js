@@ -57,7 +57,7 @@
       const phrase = terms.join(" ");
       if (terms.length > 1 && ` ${entry.whole} `.includes(` ${phrase}`)) score += 8;
       if (entry.head.join(" ") === phrase) score += 10;
-      if (/api_|ledger|template/.test(entry.where)) score *= 0.35; // lists, not explanations
+      if (/api_|ledger|template/.test(entry.where)) score *= 0.15; // lists, not explanations
       hits.push({ entry, score });
     }
     return hits.sort((a, b) => b.score - a.score).slice(0, MOST).map((hit) => hit.entry);
