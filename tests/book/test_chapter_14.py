@@ -95,15 +95,18 @@ def test_i1_pushing_the_attention_energy_down_makes_data_less_probable():
     points, start = dinosaur(), 1.5 * torch.randn(30, 2, generator=generator(1))
     energies, likely = [], []
     for energy, steep in ((lse_energy, 0.0), (attention_energy, 1.0)):
-        memories, adam = start, proto.Adam(0.02)
+        bank = torch.nn.Parameter(start.clone())
+        adam = torch.optim.Adam([bank], lr=0.02)
         for step in range(200):
-            bank = memories.clone().requires_grad_()
             mean = energy(points, bank, beta=4.0).mean()
-            log_z = torch.logsumexp(steep * 2 * memories.square().sum(1), 0) + math.log(math.pi / 2)
+            log_z = torch.logsumexp(steep * 2 * bank.detach().square().sum(1), 0)
+            log_z = log_z + math.log(math.pi / 2)
             if step in (0, 199):
                 energies.append(float(mean.detach()))
                 likely.append(float(-4 * mean.detach() - log_z))
-            memories = adam.step(memories, torch.autograd.grad(mean, bank)[0])
+            adam.zero_grad()
+            mean.backward()
+            adam.step()
     assert energies[1] < energies[0] and likely[1] > likely[0]
     assert energies[3] < energies[2] - 5 and likely[3] < likely[2] - 5
 

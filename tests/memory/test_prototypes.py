@@ -162,19 +162,76 @@ def test_unrolled_gradient_is_that_of_finite_differences():
         assert proto.unrolled_gradient(noisy, clean, BANK, beta=2.0, steps=4).shape == BANK.shape
 
 
-# -- Adam, noise, death --------------------------------------------------------------------------
+# -- noise, death --------------------------------------------------------------------------------
 
 
-def test_adam_is_torchs():
-    x, ours = BANK.clone(), proto.Adam(lr=0.03)
-    theirs = torch.nn.Parameter(BANK.clone())
-    optimiser = torch.optim.Adam([theirs], lr=0.03)
-    for step in range(20):
-        gradient = normal(5, 7, seed=step) * 10.0 ** (step % 5 - 4)
-        x = ours.step(x, gradient)
-        theirs.grad = gradient
-        optimiser.step()
-    assert torch.allclose(x, theirs.detach(), atol=1e-12)
+def test_langevin_visits_one_bowl_as_widely_as_its_temperature_says():
+    """x <- (1 - eta) x + sqrt(2 eta / beta) e ends with the variance 1 / (beta (1 - eta / 2))."""
+    beta, eta, n = 4.0, 0.1, 20_000
+    x, bank, g = torch.zeros(n, 1, dtype=DOUBLE), torch.zeros(1, 1, dtype=DOUBLE), generator(3)
+    for _ in range(60):
+        x = proto.langevin_step(x, bank, beta=beta, step_size=eta, generator=g)
+    wanted = 1 / (beta * (1 - eta / 2))
+    assert float(x.var()) == pytest.approx(wanted, abs=5 * wanted * math.sqrt(2 / n))
+    assert abs(float(x.mean())) < 5 * math.sqrt(wanted / n)
+
+
+def test_noise_on_the_memories_falls_to_nothing():
+    bank, points = torch.zeros(400, 2, dtype=DOUBLE), X[:, :2]
+    care = {"steps": 11, "beta": 2.0, "langevin": 0.3}
+    jumps = [
+        float(proto.after_step(bank, points, s, generator=generator(s), **care).std())
+        for s in range(1, 12)
+    ]
+    line = [0.3 * (1 - s / 10) for s in range(11)]
+    # a standard deviation of n numbers is known to 1 / sqrt(2 n) of itself
+    assert jumps == [pytest.approx(std, abs=5 * std / math.sqrt(2 * 800)) for std in line]
+    assert jumps[-1] == 0
+
+
+def test_only_the_dead_move_only_when_it_is_time_and_onto_data():
+    bank = torch.cat([X[:2], torch.full((1, 7), 40.0, dtype=DOUBLE)])
+    care = {"steps": 10, "beta": 400.0, "replace_every": 3}
+    for step in range(1, 11):
+        moved = proto.after_step(bank, X[:2], step, generator=generator(step), **care)
+        assert torch.equal(moved[:2], bank[:2])
+        assert torch.equal(moved[2], bank[2]) == (step not in (3, 6)), step
+        if step in (3, 6):  # a std of 1/20 beside a point, seven coordinates
+            assert (moved[2] - X[:2]).norm(dim=1).min() < 0.05 * 6
+
+
+def test_learning_is_ten_plain_lines():
+    """Batches, the gradient of automatic differentiation, torch's SGD of Adam, care: the loop."""
+    points, g = normal(20, 2, seed=1), generator(5)
+    start = normal(6, 2, seed=2)
+    how = {"beta": 9.0, "langevin": 0.2, "replace_every": 4}
+    bank = torch.nn.Parameter(start.clone())
+    adam = torch.optim.Adam([bank], lr=0.05)
+    for step in range(12):
+        clean = points[torch.randint(20, (8,), generator=g)]
+        x = clean + (1 - 0.9 * step / 11) * torch.randn(8, 2, generator=g, dtype=DOUBLE)
+        adam.zero_grad()
+        lse_energy(x, bank, beta=9.0).mean().backward()
+        adam.step()
+        with torch.no_grad():
+            bank.copy_(proto.after_step(bank, points, step + 1, steps=12, generator=g, **how))
+    run = proto.learn(points, start, steps=12, lr=0.05, batch_size=8, generator=generator(5), **how)
+    assert torch.allclose(run.memories, bank.detach(), atol=1e-9)
+
+
+@pytest.mark.parametrize("by", [1e4, -3e3])
+def test_far_from_the_origin_float32_answers_as_here(by):
+    x, bank = (torch.round(64 * v) / 64 for v in (normal(40, 7).float(), BANK.float()))
+    for name in ("responsibilities", "mean_energy", "memory_gradient", "workload"):
+        function = getattr(proto, name)
+        there = function(x + by, bank + by, beta=2.0)
+        assert torch.allclose(there, function(x, bank, beta=2.0), atol=1e-5), name
+    here, there = (
+        proto.expectation_maximisation(x + o, bank + o, beta=2.0, steps=3, learn_beta=True)
+        for o in (0.0, by)
+    )
+    assert torch.allclose(there[0] - by, here[0], atol=2e-3)  # the grid of float32 at 10 000
+    assert there[1] == pytest.approx(here[1], rel=1e-4)
 
 
 def test_loads_have_mean_one_and_the_far_one_is_dead():
@@ -251,6 +308,28 @@ def test_passes_are_counted():
         (lambda: proto.learn(X / 0, BANK, beta=1.0, steps=1, lr=0.1), "points: .* NaN or infinite"),
         (lambda: proto.learn(X, BANK, beta=1.0, steps=1, lr=0.1, noise=(-1, 0)), "noise = -1.0"),
         (
+            lambda: proto.learn(X, BANK, beta=1.0, steps=1, lr=0.1, noise=3),
+            "noise = 3: expected two",
+        ),
+        (
+            lambda: proto.learn(X, BANK, beta=1.0, steps=1, lr=0.1, langevin=math.nan),
+            "langevin = n",
+        ),
+        (
+            lambda: proto.learn(X, BANK, beta=1.0, steps=1, lr=0.1, replace_every=-5),
+            "replace_every",
+        ),
+        (lambda: proto.responsibilities(X, BANK, beta=-1), "beta = -1.0: expected a finite number"),
+        (lambda: proto.workload(X, BANK, beta=math.nan), "beta = nan: expected a finite number"),
+        (lambda: proto.memory_gradient(X[:, :3], BANK, beta=1), "x: got a .* last dimension 7"),
+        (lambda: proto.unrolled_gradient(X, X[:1], BANK, beta=1, steps=1), "clean: got a .*3, 7"),
+        (lambda: proto.replace(BANK, X, torch.ones(4, dtype=torch.bool)), "who: got shape"),
+        (
+            lambda: proto.expectation_maximisation(X, X, beta=1e6, steps=3, learn_beta=True),
+            "learn_beta: every memory lies on its points",
+        ),
+        (lambda: proto.anneal(1.0, 0.0, 5, 4), "step = 5: expected a whole number from 0 to 3"),
+        (
             lambda: proto.log_partition_by_quadrature(
                 lambda x: x[:, 0], beta=1.0, dim=1, bounds=(1, 0)
             ),
@@ -261,6 +340,12 @@ def test_passes_are_counted():
                 lambda x: x[:, 0], beta=1.0, dim=4, bounds=(0, 1)
             ),
             "dim = 4",
+        ),
+        (
+            lambda: proto.log_partition_by_quadrature(
+                lambda x: x[:, 0], beta=1.0, dim=3, bounds=(0, 1), points=10**5
+            ),
+            r"points = 100000: expected points\*\*3 <= 100 000 000",
         ),
     ],
 )

@@ -35,11 +35,15 @@ def test_thirty_steps_are_the_librarys(module, beta, k):
         return {start, batches, energies, end: [...p.state.memories]};
     }"""
     found = module.evaluate(code, [beta, k])
-    memories, adam = pairs(found["start"]), proto.Adam(lr=0.014)
+    memories = torch.nn.Parameter(pairs(found["start"]))
+    adam = torch.optim.Adam([memories], lr=0.014)
     for flat, energy in zip(found["batches"], found["energies"], strict=True):
         x = pairs(flat)
-        assert float(proto.mean_energy(x, memories, beta=beta)) == pytest.approx(energy, abs=1e-12)
-        memories = adam.step(memories, proto.memory_gradient(x, memories, beta=beta))
+        assert float(proto.mean_energy(x, memories.detach(), beta=beta)) == pytest.approx(
+            energy, abs=1e-12
+        )
+        memories.grad = proto.memory_gradient(x, memories.detach(), beta=beta)
+        adam.step()
     assert (memories - pairs(found["end"])).abs().max() < 1e-9
 
 

@@ -58,7 +58,7 @@ __all__ = [
     "nearest",
 ]
 
-# Kernels for other modules: scores, centred, centre_of, seen_from.
+# Kernels for other modules: scores, centred, middle, centre_of, seen_from.
 
 _BLOCK = 2**22  # numbers held at a time, scores or moved memories: 16 MB in float32
 _T = TypeVar("_T")
@@ -109,12 +109,17 @@ def centred(x: Tensor, memories: Tensor) -> tuple[Tensor, Tensor]:
     (tensor([[2.]]), tensor([[-1.],
             [ 1.]]))
     """
-    centre = _some(memories).mean(-2, keepdim=True)
+    centre = middle(memories)
     return x - centre, memories - centre
 
 
+def middle(memories: Tensor) -> Tensor:
+    """A point amid the memories, (\\*runs, 1, D): the mean of some, which costs nothing."""
+    return _some(memories).mean(-2, keepdim=True)
+
+
 def _some(memories: Tensor) -> Tensor:
-    """At most 32 of the memories, evenly spaced: their mean is middle enough, and costs nothing."""
+    """At most 32 of the memories, evenly spaced."""
     return memories.detach()[..., :: -(-memories.shape[-2] // 32), :]
 
 

@@ -7,7 +7,8 @@ partition function is the same wherever the memories lie,
 
 so the likelihood of data grows exactly as their mean energy falls, and nothing has to be sampled.
 :func:`learn` does that, and two costlier ways to compare with: contrastive divergence and training
-through an unrolled retrieval.
+through an unrolled retrieval. The task that trains at full scale (`amtutor train dinosaur`) is made
+of the same pieces: :func:`mean_energy`, torch's Adam, :func:`after_step`.
 
 Our beta multiplies :math:`\frac12\|x-\xi\|^2`; EM's multiplies the whole square, so EM's 30 is our
 60. Functions that say "runs" work on several memory banks at once: leading dimensions \*runs.
@@ -17,22 +18,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from amtutor import _check, _weights
-from amtutor.memory.dense import lse_energy
+from amtutor import _check, _draw, _weights
+from amtutor.memory.dense import centred, lse_energy, middle, scores
 
 __all__ = [
     "RULES",
-    "Adam",
     "Learned",
+    "after_step",
     "anneal",
     "contrastive_gradient",
     "dead",
     "expectation_maximisation",
+    "langevin_step",
     "learn",
     "load_digits",
     "log_likelihood",
@@ -82,15 +84,16 @@ def log_partition_by_quadrature(
     >>> round(log_partition_by_quadrature(bowl, beta=2 * math.pi, dim=2, bounds=(-5, 5)), 9)
     0.0
     """
-    low, high = map(float, bounds)
-    if not low < high:
-        raise _check.fail("bounds", bounds, "(low, high) with low < high")
+    low, high = _bounds(bounds)
+    beta = _check.positive("beta", beta)
     if _check.count("dim", dim) > 3:
         raise _check.fail("dim", dim, "1, 2 or 3: a grid has points**dim cells")
-    cell = (high - low) / _check.count("points", points)
+    if _check.count("points", points) ** dim > 10**8:
+        raise _check.fail("points", points, f"points**{dim} <= 100 000 000 cells")
+    cell = (high - low) / points
     line = low + cell * (torch.arange(points, dtype=torch.float64) + 0.5)
     grid = torch.cartesian_prod(*[line] * dim).reshape(-1, dim)
-    total = torch.logsumexp(-_check.positive("beta", beta) * energy(grid), dim=0)
+    total = torch.logsumexp(-beta * energy(grid), dim=0)
     return float(total) + dim * math.log(cell)
 
 
@@ -120,16 +123,16 @@ def responsibilities(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
 
     Args:
         x: (\*runs, B, D); memories: (\*runs, K, D).
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit, beta that is not above 0. So do all
+            functions of (x, memories) here.
     """
-    return torch.softmax(_scores(x, memories, beta), dim=-1)
+    return _shares(*centred(*_batch(x, memories, beta)), beta)
 
 
-def _scores(x: Tensor, memories: Tensor, beta: float) -> Tensor:
-    """Exponents of the softmax, up to a number of each state alone."""
-    bias = -0.5 * beta * memories.square().sum(-1)
-    if x.ndim == 2:
-        return torch.addmm(bias, x, memories.T, alpha=beta)
-    return torch.baddbmm(bias[:, None], x, memories.mT, alpha=beta)
+def _shares(at: Tensor, bank: Tensor, beta: float) -> Tensor:
+    return scores(at, bank, beta).softmax(-1)
 
 
 def mean_energy(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
@@ -137,9 +140,8 @@ def mean_energy(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
 
     Differentiable in the memories. Holds (B, K) scores, which `dense.lse_energy` does not.
     """
-    _check_batch(x, memories, beta)
-    pulled = torch.logsumexp(_scores(x, memories, beta), dim=-1) / beta
-    return (0.5 * x.square().sum(-1) - pulled).mean(-1)
+    at, bank = centred(*_batch(x, memories, beta))
+    return (0.5 * at.square().sum(-1) - scores(at, bank, beta).logsumexp(-1) / beta).mean(-1)
 
 
 def memory_gradient(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
@@ -151,13 +153,35 @@ def memory_gradient(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
     Each memory is drawn to the mean of the states that it answers for. It is zero where every
     memory *is* that mean, which is one step of expectation maximisation.
     """
-    p = responsibilities(x, memories, beta=beta)
-    return (p.sum(-2)[..., None] * memories - p.mT @ x) / x.shape[-2]
+    at, bank = centred(*_batch(x, memories, beta))
+    p = _shares(at, bank, beta)
+    return (p.sum(-2)[..., None] * bank - p.mT @ at) / x.shape[-2]
 
 
 def _state_gradient(x: Tensor, memories: Tensor, beta: float) -> Tensor:
     """Gradient of the energy in the state, for several banks at once."""
-    return x - responsibilities(x, memories, beta=beta) @ memories
+    at, bank = centred(x, memories)
+    return at - _shares(at, bank, beta) @ bank
+
+
+def langevin_step(
+    x: Tensor,
+    memories: Tensor,
+    *,
+    beta: float,
+    step_size: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""One step of a walk that visits states as often as :math:`e^{-\beta E}` says (small steps).
+
+    .. math:: x \leftarrow x - \eta\nabla E(x) + \sqrt{2\eta/\beta}\;\epsilon
+
+    Shapes as :func:`responsibilities`; returns (\*runs, B, D).
+    """
+    _batch(x, memories, beta)
+    push = math.sqrt(2 * _check.positive("step_size", step_size) / beta)
+    noise = _draw.normal(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return x - step_size * _state_gradient(x, memories, beta) + push * noise
 
 
 def contrastive_gradient(
@@ -171,19 +195,16 @@ def contrastive_gradient(
 ) -> Tensor:
     r"""Contrastive divergence (EM 3): data pull the memories, samples of the model push them.
 
-    .. math:: \partial_\Xi \langle E\rangle_{data} - \partial_\Xi \langle E\rangle_{x^-}, \qquad
-              x^- \leftarrow x^- - \eta\nabla E(x^-) + \sqrt{2\eta/\beta}\;\epsilon
+    .. math:: \partial_\Xi \langle E\rangle_{data} - \partial_\Xi \langle E\rangle_{x^-}
 
-    with ``steps`` Langevin steps that start from the data. For the LSE energy the second term is
-    zero on average once the samples are samples of the model: it buys noise, and, before that, a
-    bias that nearly cancels the first. Costs ``steps + 2`` passes over the memories.
+    The samples are ``steps`` of :func:`langevin_step` away from the data. For the LSE energy the
+    second term is zero on average once they are samples of the model: it buys noise, and, before
+    that, a bias that nearly cancels the first. Costs ``steps + 2`` passes over the memories.
     """
-    negative = x
-    push = math.sqrt(2 * _check.positive("step_size", step_size) / beta)
+    pulled, negative = memory_gradient(x, memories, beta=beta), x
+    walk = {"beta": beta, "step_size": step_size, "generator": generator}
     for _ in range(_check.count("steps", steps, least=0)):
-        noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
-        negative = negative - step_size * _state_gradient(negative, memories, beta) + push * noise
-    pulled = memory_gradient(x, memories, beta=beta)
+        negative = langevin_step(negative, memories, **walk)
     return pulled - memory_gradient(negative, memories, beta=beta)
 
 
@@ -197,6 +218,9 @@ def unrolled_gradient(
 
     Costs ``steps`` passes over the memories forwards and as many backwards, and keeps all of them.
     """
+    _batch(x, memories, beta)
+    _check.same_kind("clean", _check.shape("clean", clean, tuple(x.shape)), x)
+    _check.positive("step_size", step_size)
     with torch.inference_mode(False), torch.enable_grad():
         # Clones: what was made under inference_mode is not differentiated.
         bank, state = memories.detach().clone().requires_grad_(True), x.clone()
@@ -224,7 +248,7 @@ def dead(x: Tensor, memories: Tensor, *, beta: float, below: float = 0.05) -> Te
     >>> dead(torch.zeros(5, 1), bank, beta=4.0).tolist()
     [False, True]
     """
-    return workload(x, memories, beta=beta) < below
+    return workload(x, memories, beta=beta) < _check.non_negative("below", below)
 
 
 def replace(
@@ -240,9 +264,49 @@ def replace(
     Args:
         memories: (\\*runs, K, D); who: (\\*runs, K) bool; x: (N, D), the data.
     """
-    rows = torch.randint(len(x), memories.shape[:-1], generator=generator, device=x.device)
-    noise = torch.randn(memories.shape, dtype=x.dtype, device=x.device, generator=generator)
-    return torch.where(who[..., None], x[rows] + jitter * noise, memories)
+    _batch(x.expand(*memories.shape[:-2], *_check.matrix("x", x).shape), memories, 1.0)
+    who = _check.mask("who", who, memories[..., 0])
+    draw = {"generator": generator, "device": x.device}
+    rows = _draw.integers(len(x), memories.shape[:-1], **draw)
+    noise = _draw.normal(memories.shape, dtype=x.dtype, **draw)
+    return torch.where(
+        who[..., None], x[rows] + _check.non_negative("jitter", jitter) * noise, memories
+    )
+
+
+def after_step(
+    memories: Tensor,
+    points: Tensor,
+    step: int,
+    *,
+    steps: int,
+    beta: float,
+    langevin: float = 0.0,
+    replace_every: int = 0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """What keeps memories alive once an optimiser has taken ``step`` of ``steps`` steps (EM A.1).
+
+    Args:
+        memories: (\\*runs, K, D); points: (N, D), the data.
+        step: steps taken so far, from 1.
+        langevin: std of what is added to the memories after the first step, falling to 0.
+        replace_every: every so many steps of the first 80 %, dead memories move to data.
+    """
+    _batch(
+        points.expand(*memories.shape[:-2], *_check.matrix("points", points).shape), memories, beta
+    )
+    _check.count("step", step, most=_check.count("steps", steps))
+    _check.count("replace_every", replace_every, least=0)
+    if _check.non_negative("langevin", langevin):
+        push = anneal(langevin, 0.0, step - 1, steps)
+        kind = {"dtype": memories.dtype, "device": memories.device}
+        memories = memories + push * _draw.normal(memories.shape, generator=generator, **kind)
+    if replace_every and step % replace_every == 0 and step <= 0.8 * steps:
+        crowd = points.expand(*memories.shape[:-2], *points.shape)
+        who = dead(crowd, memories, beta=beta)
+        memories = replace(memories, points, who, jitter=beta**-0.5, generator=generator)
+    return memories
 
 
 def anneal(start: float, end: float, step: int, steps: int) -> float:
@@ -251,39 +315,13 @@ def anneal(start: float, end: float, step: int, steps: int) -> float:
     >>> [anneal(1.0, 0.1, s, 4) for s in (0, 1, 3)]
     [1.0, 0.7, 0.1]
     """
+    start, end = _check.real("start", start), _check.real("end", end)
+    _check.count("step", step, least=0, most=max(0, _check.count("steps", steps) - 1))
     share = step / (steps - 1) if steps > 1 else 1.0
     return round(start + (end - start) * share, 12)
 
 
 # ---------------------------------------------------------------------------- learning
-
-
-@dataclass
-class Adam:
-    """Adam (Kingma and Ba 2015) on one tensor, without automatic differentiation.
-
-    >>> adam = Adam(lr=0.1)
-    >>> round(float(adam.step(torch.zeros(1), torch.full((1,), 5.0))), 6)
-    -0.1
-    """
-
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    steps: int = 0
-    moments: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
-
-    def step(self, x: Tensor, gradient: Tensor) -> Tensor:
-        """Return ``x`` after one step against ``gradient``."""
-        a, b = self.betas
-        if self.moments is None:
-            self.moments = torch.zeros_like(x), torch.zeros_like(x)
-        first, second = self.moments
-        self.steps += 1
-        first.lerp_(gradient, 1 - a)
-        second.mul_(b).addcmul_(gradient, gradient, value=1 - b)
-        size = (second / (1 - b**self.steps)).sqrt_().add_(self.eps)
-        return torch.addcdiv(x, first, size, value=-self.lr / (1 - a**self.steps))
 
 
 @dataclass(frozen=True)
@@ -342,50 +380,48 @@ def learn(
     >>> bool(mean_energy(ring, done.memories, beta=60.0) < mean_energy(ring, start, beta=60.0))
     True
     """
-    points, memories = _check_learn(points, memories, beta, noise, rule)
-    adam = Adam(_check.positive("lr", lr))
+    points, memories, noise = _check_learn(points, memories, beta, noise, rule)
     size = (*memories.shape[:-2], _check.count("batch_size", batch_size))
+    care = {
+        "steps": _check.count("steps", steps),
+        "beta": beta,
+        "langevin": _check.non_negative("langevin", langevin),
+        "replace_every": _check.count("replace_every", replace_every, least=0),
+        "generator": _check.generator("generator", generator),
+    }
+    every = _check.count("record_every", record_every, least=0)
     kept = []
-    for step in range(_check.count("steps", steps)):
-        clean = points[torch.randint(len(points), size, generator=generator)]
-        shake = torch.randn(clean.shape, dtype=clean.dtype, generator=generator)
-        x = clean + anneal(*noise, step, steps) * shake
-        if record_every and step % record_every == 0:
-            kept.append((step, mean_energy(x, memories, beta=beta), memories if film else None))
-        gradient = _GRADIENTS[rule](x, clean, memories, beta, inner, generator)
-        memories = adam.step(memories, gradient)
-        if langevin:
-            push = torch.randn(memories.shape, dtype=x.dtype, generator=generator)
-            memories = memories + anneal(langevin, 0.0, step, steps) * push
-        if replace_every and (step + 1) % replace_every == 0 and step < 0.8 * steps:
-            who = dead(points.expand(*size[:-1], -1, -1), memories, beta=beta)
-            memories = replace(memories, points, who, jitter=beta**-0.5, generator=generator)
-    if record_every:
-        kept.append((steps, mean_energy(x, memories, beta=beta), memories if film else None))
+    with torch.inference_mode(False), torch.no_grad():
+        bank = nn.Parameter(memories)
+        adam = torch.optim.Adam([bank], lr=_check.positive("lr", lr))
+        for step in range(steps):
+            clean = points[_draw.integers(len(points), size, generator=generator)]
+            shake = _draw.normal(clean.shape, generator=generator, dtype=clean.dtype)
+            x = clean + anneal(*noise, step, steps) * shake
+            if every and step % every == 0:
+                kept.append((step, mean_energy(x, bank, beta=beta), bank.clone() if film else None))
+            bank.grad = _gradient(rule, x, clean, bank, beta, inner, generator)
+            adam.step()
+            bank.copy_(after_step(bank, points, step + 1, **care))
+        if every:
+            kept.append((steps, mean_energy(x, bank, beta=beta), bank.clone() if film else None))
     when, energies, films = zip(*kept, strict=True) if kept else ((), (), ())
     return Learned(
-        memories,
+        bank.detach(),
         torch.stack(energies) if kept else memories.new_zeros(0, *size[:-1]),
         torch.tensor(when, dtype=torch.int64),
-        torch.stack(films) if film and kept else None,
-        steps * _PASSES[rule](inner),
+        torch.stack(films).detach() if film and kept else None,
+        steps * {"energy": 1, "contrastive": inner + 2, "unrolled": 2 * inner}[rule],
     )
 
 
-_GRADIENTS: dict[str, Callable[..., Tensor]] = {
-    "energy": lambda x, clean, memories, beta, inner, g: memory_gradient(x, memories, beta=beta),
-    "contrastive": lambda x, clean, memories, beta, inner, g: contrastive_gradient(
-        x, memories, beta=beta, steps=inner, generator=g
-    ),
-    "unrolled": lambda x, clean, memories, beta, inner, g: unrolled_gradient(
-        x, clean, memories, beta=beta, steps=inner
-    ),
-}
-_PASSES: dict[str, Callable[[int], int]] = {
-    "energy": lambda inner: 1,
-    "contrastive": lambda inner: inner + 2,
-    "unrolled": lambda inner: 2 * inner,
-}
+def _gradient(rule: str, x, clean, memories, beta, inner, generator) -> Tensor:
+    """What the optimiser is told, by one of three rules."""
+    if rule == "energy":
+        return memory_gradient(x, memories, beta=beta)
+    if rule == "contrastive":
+        return contrastive_gradient(x, memories, beta=beta, steps=inner, generator=generator)
+    return unrolled_gradient(x, clean, memories, beta=beta, steps=inner)
 
 
 def expectation_maximisation(
@@ -405,19 +441,29 @@ def expectation_maximisation(
 
     One step sets :func:`memory_gradient` to zero with the answers p held still. It stops early
     when no memory moves by more than ``tol``. Returns the memories and beta.
+
+    Raises:
+        ValueError, TypeError: a wrong shape, dtype or range, or a learned beta that has no end.
     """
-    _check_batch(points, memories, beta)
+    _batch(_check.matrix("points", points), _check.matrix("memories", memories), beta)
+    tol = _check.non_negative("tol", tol)
+    at, bank = centred(points, memories)
     for _ in range(_check.count("steps", steps)):
-        p = responsibilities(points, memories, beta=beta)
+        p = _shares(at, bank, beta)
         weight = p.sum(0)[:, None]
-        moved = torch.where(weight > 1e-12, p.T @ points / weight.clamp(min=1e-12), memories)
+        moved = torch.where(weight > 1e-12, p.T @ at / weight.clamp(min=1e-12), bank)
         if learn_beta:
-            spread = points.square().sum() - (weight * moved.square()).sum()
-            beta = float(points.numel() / spread)
-        gap, memories = (moved - memories).abs().max(), moved
+            spread = at.square().sum() - (weight * moved.square()).sum()
+            if not spread > 0:
+                raise ValueError(
+                    "learn_beta: every memory lies on its points, so beta has no end; expected "
+                    "fewer memories, or learn_beta=False"
+                )
+            beta = float(at.numel() / spread)
+        gap, bank = (moved - bank).abs().max(), moved
         if gap <= tol:
             break
-    return memories, beta
+    return bank + middle(memories), beta
 
 
 def load_digits() -> tuple[Tensor, Tensor]:
@@ -433,7 +479,19 @@ def load_digits() -> tuple[Tensor, Tensor]:
 # ---------------------------------------------------------------------------- checks
 
 
-def _check_batch(x: Tensor, memories: Tensor, beta: float) -> None:
+def _bounds(bounds) -> tuple[float, float]:
+    try:
+        low, high = bounds
+    except (TypeError, ValueError):
+        raise _check.fail("bounds", bounds, "(low, high) with low < high") from None
+    low, high = _check.real("bounds", low), _check.real("bounds", high)
+    if not low < high:
+        raise _check.fail("bounds", bounds, "(low, high) with low < high")
+    return low, high
+
+
+def _batch(x: Tensor, memories: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """Check states (\\*runs, B, D) against memories (\\*runs, K, D), and return both."""
     _check.positive("beta", beta)
     _check.floating("memories", memories)
     if memories.ndim not in (2, 3) or 0 in memories.shape:
@@ -442,20 +500,23 @@ def _check_batch(x: Tensor, memories: Tensor, beta: float) -> None:
         )
     _check.last_dim("x", _check.floating("x", x), memories.shape[-1])
     _check.same_kind("x", x, memories)
-    if x.shape[:-2] != memories.shape[:-2] or x.ndim < 2:
+    if x.shape[:-2] != memories.shape[:-2] or x.ndim < 2 or 0 in x.shape:
         raise ValueError(
             f"x: got shape {tuple(x.shape)}, expected (*runs, B, D) with the runs of memories "
             f"{tuple(memories.shape)}"
         )
+    return x, memories
 
 
-def _check_learn(points: Tensor, memories: Tensor, beta, noise, rule) -> tuple[Tensor, Tensor]:
+def _check_learn(points: Tensor, memories: Tensor, beta, noise, rule):
     _check.finite("points", _check.floating("points", _check.matrix("points", points)))
     _check.finite("memories", _check.floating("memories", memories))
-    runs = memories.shape[:-2]
-    _check_batch(points.expand(*runs, *points.shape), memories, beta)
     _check.same_kind("points", points, memories)
-    for end in noise:
-        _check.non_negative("noise", end)
+    _batch(points.expand(*memories.shape[:-2], *points.shape), memories, beta)
+    try:
+        first, last = noise
+    except (TypeError, ValueError):
+        raise _check.fail("noise", noise, "two numbers, at the first and the last step") from None
     _check.choice("rule", rule, RULES)
-    return points, memories.detach().clone()
+    ends = _check.non_negative("noise", first), _check.non_negative("noise", last)
+    return points, memories.detach().clone(), ends
