@@ -30,8 +30,9 @@ from torch import Tensor
 
 from amtutor import _check
 from amtutor.fast._matmul import reduced_precision
-from amtutor.network.energy_transformer import EnergyTransformerBlock, _tokens, allowed_pairs
+from amtutor.network.energy_transformer import EnergyTransformerBlock
 from amtutor.network.lagrangians import RectifiedPower, ReLU, Softmax
+from amtutor.network.synapses import allowed_pairs, tokens
 
 __all__ = ["walk"]
 
@@ -66,7 +67,7 @@ def walk(
     _check.count("steps", steps, least=0)
     _check.positive("step_size", step_size)
     weight = block.hopfield.memories
-    _tokens(x, weight.shape[1], "x")
+    tokens(x, weight.shape[1], "x")
     if x.dtype in (torch.bfloat16, torch.float16) and weight.dtype == torch.float32:
         x = x.float()  # under autocast the tokens stay wide, whoever made them
     _check.same_kind("x", x, weight)
@@ -417,11 +418,11 @@ def _chunks(plan: _Plan) -> Iterator[tuple[tuple[slice, slice], slice]]:
 
 def _token_blocks(plan: _Plan, memories: int) -> Iterator[slice]:
     """Cut tokens into equal blocks so that at most about `_OVERLAPS` overlaps exist at a time."""
-    tokens = plan.shape[0] * plan.shape[1]
-    blocks = -(-tokens * memories // _OVERLAPS)
-    size = 16 * -(-tokens // (16 * blocks))
-    for start in range(0, tokens, size):
-        yield slice(start, min(start + size, tokens))
+    n = plan.shape[0] * plan.shape[1]
+    blocks = -(-n * memories // _OVERLAPS)
+    size = 16 * -(-n // (16 * blocks))
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
 
 
 def _heads(plan: _Plan, some: tuple[slice, slice]) -> int:

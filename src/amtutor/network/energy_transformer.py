@@ -23,7 +23,6 @@ and receives nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -31,9 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amtutor import _check
-from amtutor.descent import Descent, Trajectory
-from amtutor.network.lagrangians import Lagrangian, LayerNorm, RectifiedPower, ReLU, Softmax, _widen
-from amtutor.network.synapses import Synapse
+from amtutor.descent import Descent, Film, Rows, Trajectory, go_down, watched_by
+from amtutor.network.lagrangians import Lagrangian, LayerNorm, RectifiedPower, ReLU, Softmax
+from amtutor.network.synapses import Attention, Hopfield, tokens
 
 __all__ = ["EnergyAttention", "EnergyLayerNorm", "EnergyTransformerBlock", "HopfieldNetwork"]
 
@@ -75,7 +74,7 @@ class EnergyLayerNorm(LayerNorm):
         return super().energy(x, event_dims=event_dims)
 
 
-class EnergyAttention(Synapse):
+class EnergyAttention(Attention):
     r"""Multi-head energy attention: no values, only queries and keys (MM 3.15, 3.16).
 
     .. math:: E = -\frac1\beta \sum_h \sum_C \log \sum_{B \ne C} \exp(\beta\, Q_{hC} \cdot K_{hB}),
@@ -86,11 +85,15 @@ class EnergyAttention(Synapse):
     .. math:: -\sum_h \Big[ W^{Q\top} \sum_B P_{hCB} K_{hB} + W^{K\top} \sum_B P_{hBC} Q_{hB} \Big]
 
     at token C: first what it looks for, the average of the keys it attends to; then what others
-    look for in it, which a standard transformer does not have.
+    look for in it, which a standard transformer does not have. It is the `Attention` synapse within
+    one layer, with masks and with names for its parts.
 
     Args:
         dim: D. n_heads, head_dim: H and Y. beta: > 0, :math:`1/\sqrt{Y}` unless given.
         exclude_self: leave out B = C (as in MM; without it a token may attend to itself).
+
+    Raises:
+        ValueError: an argument has the wrong range.
 
     >>> attention = EnergyAttention(6, n_heads=2, head_dim=3)
     >>> attention.energy(torch.randn(5, 4, 6)).shape, attention.gradient(torch.randn(4, 6)).shape
@@ -107,14 +110,9 @@ class EnergyAttention(Synapse):
         exclude_self: bool = True,
         generator: torch.Generator | None = None,
     ):
-        super().__init__()
-        dim, heads = _check.count("dim", dim), _check.count("n_heads", n_heads)
-        head_dim = _check.count("head_dim", head_dim)
-        self.beta = head_dim**-0.5 if beta is None else float(_check.positive("beta", beta))
-        self.exclude_self = bool(exclude_self)
-        shape = heads, head_dim, dim
-        self.W_query = nn.Parameter(torch.randn(shape, generator=generator) * dim**-0.5)
-        self.W_key = nn.Parameter(torch.randn(shape, generator=generator) * dim**-0.5)
+        sizes = {"n_heads": n_heads, "head_dim": head_dim, "beta": beta}
+        dim = _check.count("dim", dim)
+        super().__init__(dim, **sizes, exclude_self=exclude_self, generator=generator)
 
     def forward(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         """Energy of normalised tokens, one value per sample; `energy` by the name of a synapse."""
@@ -126,70 +124,23 @@ class EnergyAttention(Synapse):
 
     def token_energies(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Each token's terms of `energy`, those in which it is the query: (\*batch, N)."""
-        q, k = self._queries_and_keys(g)
-        scores, lonely = self._scores(q, k, mask)
-        best = torch.logsumexp(scores, -1)  # (*batch, H, C)
-        if lonely is not None:
-            best = best.masked_fill(lonely, 0.0)
-        return -best.sum(-2) / self.beta
+        return self._query_energies(*self._heads(g), mask)
 
     def gradient(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Gradient of `energy`, in closed form: (\*batch, N, D) -> (\*batch, N, D)."""
-        q, k = self._queries_and_keys(g)
-        p = self._softmax(q, k, mask)
-        looks_for = torch.einsum("...hny,hyd->...nd", p @ k, self.W_query)
-        is_wanted = torch.einsum("...hny,hyd->...nd", p.transpose(-1, -2) @ q, self.W_key)
+        looks_for, is_wanted = self._sent(*self._heads(g), mask, True, True)
         return -(looks_for + is_wanted).to(g.dtype)
 
     def weights(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Attention maps P, (\*batch, H, N, N): row C says where query C looks; it sums to one."""
-        return self._softmax(*self._queries_and_keys(g), mask)
-
-    def currents(self, *activations: Tensor, wanted=None) -> tuple[Tensor | None, ...]:
-        """Minus the gradient, which makes this a synapse of one layer in a `HAM`."""
-        (g,) = activations
-        return (-self.gradient(g),) if wanted is None or wanted[0] else (None,)
-
-    def _queries_and_keys(self, g: Tensor) -> tuple[Tensor, Tensor]:
-        heads, depth, dim = self.W_query.shape
-        _tokens(g, dim)
-
-        def project(weight: Tensor) -> Tensor:  # (*batch, N, D) -> (*batch, H, N, Y)
-            flat = F.linear(g, weight.flatten(0, 1))
-            return flat.unflatten(-1, (heads, depth)).transpose(-2, -3)
-
-        return project(self.W_query), project(self.W_key)
-
-    def _scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Beta Q K, -inf where not allowed; and which queries see nothing (their scores are 0)."""
-        scores = self.beta * _widen(q @ k.transpose(-1, -2))  # (*batch, H, C, B)
-        allowed = allowed_pairs(scores[..., 0, :, :], mask, exclude_self=self.exclude_self)
-        if allowed is None:
-            return scores, None
-        allowed = allowed.unsqueeze(-3)
-        scores = scores.masked_fill(~allowed, -math.inf)
-        if mask is None and scores.shape[-1] > 1:
-            return scores, None
-        lonely = ~allowed.any(-1)
-        return scores.masked_fill(lonely.unsqueeze(-1), 0.0), lonely
-
-    def _softmax(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-        scores, lonely = self._scores(q, k, mask)
-        p = torch.softmax(scores, -1)
-        return (p if lonely is None else p.masked_fill(lonely.unsqueeze(-1), 0.0)).to(q.dtype)
+        return self._softmax(*self._heads(g), mask)
 
     def summary(self) -> str:
         """Number of heads."""
         return f"{len(self.W_query)} heads"
 
-    def extra_repr(self) -> str:
-        """Name the sizes."""
-        heads, depth, dim = self.W_query.shape
-        numbers = f"{dim}, n_heads={heads}, head_dim={depth}, beta={self.beta:.4g}"
-        return f"{numbers}, exclude_self={self.exclude_self}"
 
-
-class HopfieldNetwork(Synapse):
+class HopfieldNetwork(Hopfield):
     r"""Memories that every token should look like (MM 3.17).
 
     .. math:: E = -\sum_B \sum_\mu G(\xi^\mu \cdot g_B), \qquad
@@ -205,10 +156,14 @@ class HopfieldNetwork(Synapse):
     ==============  =============================================  ===============================
 
     Any `Lagrangian` L of the overlaps may stand in their place: then :math:`E = -L(\Xi g)`. It is
-    an MLP whose second weight is the transpose of the first.
+    an MLP whose second weight is the transpose of the first, and the `Hopfield` synapse of one
+    token, summed over tokens: (\*batch, N, D) -> (\*batch).
 
     Args:
         dim: D. n_memories: K. activation: as above. n: >= 2, for "power". beta: > 0, for "softmax".
+
+    Raises:
+        ValueError: an argument has the wrong range.
 
     >>> hopfield = HopfieldNetwork(2, n_memories=2)
     >>> _ = hopfield.memories.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
@@ -226,16 +181,13 @@ class HopfieldNetwork(Synapse):
         beta: float = 1.0,
         generator: torch.Generator | None = None,
     ):
-        super().__init__()
-        size = _check.count("n_memories", n_memories), _check.count("dim", dim)
-        self.memories = nn.Parameter(torch.randn(size, generator=generator) * dim**-0.5)
-        if isinstance(activation, Lagrangian):
-            self.lagrangian = activation
-        else:
+        if not isinstance(activation, Lagrangian):
             _check.choice("activation", activation, ("relu", "softmax", "power"))
             makers = {"relu": ReLU, "softmax": Softmax, "power": RectifiedPower}
             settings = {"relu": {}, "softmax": {"beta": beta}, "power": {"n": n}}
-            self.lagrangian = makers[activation](**settings[activation])
+            activation = makers[activation](**settings[activation])
+        dim = _check.count("dim", dim)
+        super().__init__(dim, n_memories, lagrangian=activation, generator=generator)
 
     def forward(self, g: Tensor) -> Tensor:
         """Energy of normalised tokens, one value per sample; `energy` by the name of a synapse."""
@@ -246,31 +198,13 @@ class HopfieldNetwork(Synapse):
         return self.token_energies(g).sum(-1)
 
     def token_energies(self, g: Tensor) -> Tensor:
-        r"""Energy of each token by itself, (\*batch, N)."""
-        return -self.lagrangian(self.overlaps(g))
+        r"""Each token's share of `energy`, (\*batch, N)."""
+        return super().forward(tokens(g, self.memories.shape[1]))
 
     def gradient(self, g: Tensor) -> Tensor:
         r"""Gradient of `energy`, in closed form: (\*batch, N, D) -> (\*batch, N, D)."""
-        r = self.lagrangian.activation(self.overlaps(g))
-        return -(r @ self.memories).to(g.dtype)
-
-    def overlaps(self, g: Tensor) -> Tensor:
-        r"""Overlaps :math:`h_{B\mu} = \xi^\mu \cdot g_B`, (\*batch, N, K)."""
-        return F.linear(_tokens(g, self.memories.shape[1]), self.memories)
-
-    def currents(self, *activations: Tensor, wanted=None) -> tuple[Tensor | None, ...]:
-        """Minus the gradient, which makes this a synapse of one layer in a `HAM`."""
-        (g,) = activations
-        return (-self.gradient(g),) if wanted is None or wanted[0] else (None,)
-
-    def summary(self) -> str:
-        """Number of memories."""
-        return f"K = {len(self.memories)}"
-
-    def extra_repr(self) -> str:
-        """Name the sizes."""
-        memories, dim = self.memories.shape
-        return f"{dim}, n_memories={memories}"
+        (sent,) = self.currents(tokens(g, self.memories.shape[1]))
+        return -sent.to(g.dtype)
 
 
 class EnergyTransformerBlock(nn.Module):
@@ -360,7 +294,11 @@ class EnergyTransformerBlock(nn.Module):
         }
 
     def step(self, x: Tensor, *, step_size: float, mask: Tensor | None = None) -> Tensor:
-        r"""One step :math:`x - \eta\, \partial E / \partial g` (MM 3.19)."""
+        r"""One step :math:`x - \eta\, \partial E / \partial g` (MM 3.19): (\*batch, N, D)."""
+        step_size = _check.positive("step_size", step_size)
+        return self._step(tokens(x, self.norm.dim, "x"), step_size, mask)
+
+    def _step(self, x: Tensor, step_size: float, mask: Tensor | None) -> Tensor:
         return x - step_size * self.gradient(self.norm.activation(x), mask)
 
     def forward(
@@ -379,7 +317,7 @@ class EnergyTransformerBlock(nn.Module):
         """
         x = self._start(x, steps, step_size)
         for _ in range(steps):
-            x = self.step(x, step_size=step_size, mask=mask)
+            x = self._step(x, step_size, mask)
         return x
 
     def descend(
@@ -406,54 +344,34 @@ class EnergyTransformerBlock(nn.Module):
             ValueError, TypeError: an argument has the wrong range, type or shape.
         """
         x = self._start(x, steps, step_size)
-        seen = [x]
-        for t in range(steps + 1):
-            if t:
-                x = self.step(x, step_size=step_size, mask=mask)
-                seen = [*seen, x] if record else [x]
-            if callback is not None:
-                callback(t, x)
-        energies = [self.energy(self.norm.activation(x), mask) for x in seen]
-        taken = torch.full(x.shape[:-2], steps, dtype=torch.int64, device=x.device)
-        trajectory = Trajectory(torch.stack(seen), torch.stack(energies)) if record else None
-        stopped = torch.zeros_like(taken, dtype=torch.bool)
-        return Descent(x, energies[-1], taken, stopped, trajectory)
+        film = Film() if record else None
+        watchers = watched_by(film, callback)
+
+        def watch(t: int, rows: Rows) -> None:
+            for look in watchers:
+                look(t, rows["x"].reshape(x.shape).clone())
+
+        def slope(rows: Rows, t: int, who: Tensor) -> Rows:
+            g = self.norm.activation(rows["x"].reshape(x.shape))
+            return {"g": self.gradient(g, mask).reshape(rows["x"].shape)}
+
+        def move(rows: Rows, down: Rows, t: int, who: Tensor) -> Rows:
+            return {"x": rows["x"] - step_size * down["g"]}
+
+        start = {"x": x.reshape(-1, *x.shape[-2:])}
+        rows, taken, arrived = go_down(start, steps=steps, slope=slope, move=move, watch=watch)
+        end = rows["x"].reshape(x.shape)
+        taken, arrived = taken.reshape(x.shape[:-2]), arrived.reshape(x.shape[:-2])
+        if film is None:
+            return Descent(end, self.energy(self.norm.activation(end), mask), taken, arrived)
+        energies = torch.stack([self.energy(self.norm.activation(y), mask) for y in film.states])
+        trajectory = Trajectory(torch.stack(film.states), energies)
+        return Descent(end, energies[-1], taken, arrived, trajectory)
 
     def _start(self, x: Tensor, steps: int, step_size: float) -> Tensor:
-        _tokens(x, self.norm.dim, "x")
+        tokens(x, self.norm.dim, "x")
         _check.count("steps", steps, least=0)
         _check.positive("step_size", step_size)
         # under autocast the tokens stay wide, whoever made them
         narrow = x.dtype in (torch.bfloat16, torch.float16)
         return x.float() if narrow and self.norm.gamma.dtype == torch.float32 else x
-
-
-def allowed_pairs(like: Tensor, mask: Tensor | None, *, exclude_self: bool) -> Tensor | None:
-    r"""Which query C may see which key B: broadcasts to ``like``, (\*batch, N, N); None: all."""
-    n = like.shape[-1]
-    if mask is not None:
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            raise TypeError(f"mask: got a {_check.describe(mask)}, expected a bool tensor")
-        try:
-            fits = torch.broadcast_shapes(mask.shape, like.shape) == like.shape and mask.ndim >= 2
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"mask: got shape {tuple(mask.shape)}, expected one that broadcasts to "
-                f"{tuple(like.shape)}, (*batch, N, N)"
-            )
-    if not exclude_self:
-        return mask
-    others = ~torch.eye(n, dtype=torch.bool, device=like.device)
-    return others if mask is None else mask & others
-
-
-def _tokens(x: Tensor, dim: int, name: str = "g") -> Tensor:
-    """Return ``x`` if it is a floating-point tensor of tokens (..., N, dim)."""
-    _check.floating(name, x)
-    if x.ndim < 2 or x.shape[-1] != dim or x.shape[-2] == 0:
-        raise ValueError(
-            f"{name}: got a {_check.describe(x)}, expected (..., N, {dim}) with N >= 1 tokens"
-        )
-    return x

@@ -6,9 +6,13 @@ Each function returns pictures with the hidden patches filled and everything els
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from amtutor import _check
 
 __all__ = ["biharmonic_fill", "linear_fill", "mean_fill", "pixel_mask"]
 
@@ -16,19 +20,29 @@ __all__ = ["biharmonic_fill", "linear_fill", "mean_fill", "pixel_mask"]
 def pixel_mask(hidden: Tensor, patch_size: int) -> Tensor:
     """Spread a mask of patches (..., N) of a square picture over its pixels, (..., H, W).
 
+    Raises:
+        ValueError, TypeError: N is no square, or ``hidden`` no bool tensor.
+
     >>> pixel_mask(torch.tensor([True, False, False, False]), 2).int().tolist()
     [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     """
-    side = round(hidden.shape[-1] ** 0.5)
-    if side**2 != hidden.shape[-1]:
+    patch_size = _check.count("patch_size", patch_size)
+    if _check.tensor("hidden", hidden).dtype != torch.bool or hidden.ndim == 0:
+        raise TypeError(f"hidden: got a {_check.describe(hidden)}, expected bool (..., N)")
+    side = math.isqrt(hidden.shape[-1])
+    if not side or side**2 != hidden.shape[-1]:
         raise ValueError(f"hidden: got {hidden.shape[-1]} patches, expected a square number")
     tiles = hidden.unflatten(-1, (side, side))
     return tiles.repeat_interleave(patch_size, -1).repeat_interleave(patch_size, -2)
 
 
 def mean_fill(images: Tensor, hidden: Tensor, *, patch_size: int = 4) -> Tensor:
-    """Fill with the mean colour of the pixels that are seen."""
-    mask = pixel_mask(hidden, patch_size).unsqueeze(-3)
+    """Fill with the mean colour of the pixels that are seen (black where none is).
+
+    Raises:
+        ValueError, TypeError: shapes do not fit.
+    """
+    mask = _masks(images, hidden, patch_size).unsqueeze(-3)
     seen = images.masked_fill(mask, 0.0).sum((-2, -1), keepdim=True)
     mean = seen / (~mask).sum((-2, -1), keepdim=True).clamp(min=1)
     return torch.where(mask, mean, images)
@@ -38,31 +52,63 @@ def linear_fill(images: Tensor, hidden: Tensor, *, patch_size: int = 4) -> Tenso
     """Interpolate linearly between the nearest pixels that are seen, by SciPy's ``griddata``.
 
     Seen pixels are joined to triangles (Delaunay). Outside of them the nearest seen pixel counts.
+
+    Raises:
+        ValueError, TypeError: shapes do not fit, or a picture has nothing that is seen.
     """
     from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+    from scipy.spatial import QhullError
 
+    masks = _something_seen(_masks(images, hidden, patch_size)).cpu().numpy()
     filled = images.detach().cpu().numpy().copy()
-    for picture, mask in zip(filled, pixel_mask(hidden, patch_size).cpu().numpy(), strict=True):
+    for picture, mask in zip(filled, masks, strict=True):
         seen, asked = np.argwhere(~mask), np.argwhere(mask)
         if not len(asked):
             continue
         colours = picture[:, ~mask].T
-        values = LinearNDInterpolator(seen, colours)(asked)
-        outside = np.isnan(values[:, 0])
-        values[outside] = NearestNDInterpolator(seen, colours)(asked[outside])
+        values = NearestNDInterpolator(seen, colours)(asked)
+        try:
+            inner = LinearNDInterpolator(seen, colours)(asked)
+        except QhullError:  # too few pixels for a triangle
+            inner = np.full_like(values, np.nan)
+        values = np.where(np.isnan(inner), values, inner)
         picture[:, mask] = values.T
     return torch.as_tensor(filled, dtype=images.dtype, device=images.device)
 
 
 def biharmonic_fill(images: Tensor, hidden: Tensor, *, patch_size: int = 4) -> Tensor:
-    """Fill with the smoothest surface, by scikit-image's ``inpaint_biharmonic``, cut to [0, 1]."""
+    """Fill with the smoothest surface, by scikit-image's ``inpaint_biharmonic``, cut to [0, 1].
+
+    Raises:
+        ValueError, TypeError: shapes do not fit, or a picture has nothing that is seen.
+    """
     from skimage.restoration import inpaint_biharmonic
 
-    masks = pixel_mask(hidden, patch_size).cpu().numpy()
+    mask = _something_seen(_masks(images, hidden, patch_size))
+    masks = mask.cpu().numpy()
     pictures = images.detach().cpu().numpy().transpose(0, 2, 3, 1)
     filled = [
         inpaint_biharmonic(x, m, channel_axis=-1) for x, m in zip(pictures, masks, strict=True)
     ]
     result = torch.as_tensor(np.stack(filled), dtype=images.dtype).movedim(-1, 1).clamp(0, 1)
-    mask = pixel_mask(hidden, patch_size).unsqueeze(-3)
-    return torch.where(mask, result.to(images.device), images)
+    return torch.where(mask.unsqueeze(-3), result.to(images), images)
+
+
+def _masks(images: Tensor, hidden: Tensor, patch_size: int) -> Tensor:
+    """Check pictures and mask; return the mask of pixels, (n, H, W)."""
+    mask = pixel_mask(hidden, patch_size)
+    shape = tuple(_check.floating("images", images).shape)
+    if len(shape) != 4 or mask.ndim != 3 or (shape[0], *shape[2:]) != tuple(mask.shape):
+        raise ValueError(
+            f"images: got a {_check.describe(images)}, expected (n, C, H, W) that the mask covers, "
+            f"with n, H, W = {tuple(mask.shape)}"
+        )
+    return mask
+
+
+def _something_seen(mask: Tensor) -> Tensor:
+    blind = mask.flatten(1).all(1)
+    if blind.any():
+        first = int(blind.int().argmax())
+        raise ValueError(f"hidden: all of picture {first} is hidden, expected something to be seen")
+    return mask

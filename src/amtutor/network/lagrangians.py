@@ -63,10 +63,12 @@ class Lagrangian(nn.Module):
 
     def slope(self, x: Tensor) -> Tensor:
         r"""Give :math:`\nabla L`, the activation, here by automatic differentiation."""
-        if torch.is_inference_mode_enabled():
+        slope = torch.func.grad(lambda u: self.density(u).sum())
+        if torch.is_inference_mode_enabled() or x.is_inference():
+            # such tensors can be no part of a graph: take a copy that can
             with torch.inference_mode(False):
-                return torch.func.grad(lambda u: self.density(u).sum())(x.clone())
-        return torch.func.grad(lambda u: self.density(u).sum())(x)
+                return slope(x.clone())
+        return slope(x)
 
     def dual(self, x: Tensor) -> Tensor:
         r"""Give the Legendre dual of each unit, here as :math:`\langle x, \hat x\rangle - L`."""

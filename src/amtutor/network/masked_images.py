@@ -16,14 +16,15 @@ where a patch is hidden, patches counted row by row. Hidden pixels are never loo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amtutor import _check, _weights
-from amtutor.descent import Descent, Trajectory
+from amtutor import _check, _draw, _weights
+from amtutor.descent import Descent, Trajectory, watched_by
 from amtutor.network.energy_transformer import EnergyTransformerBlock
 
 __all__ = [
@@ -46,6 +47,7 @@ def to_patches(images: Tensor, patch_size: int) -> Tensor:
     tensor([2., 3., 6., 7.])
     """
     p = _check.count("patch_size", patch_size)
+    _check.tensor("images", images)
     if images.ndim < 3 or images.shape[-1] % p or images.shape[-2] % p:
         raise ValueError(
             f"images: got a {_check.describe(images)}, expected (..., C, H, W) with sides that "
@@ -57,8 +59,10 @@ def to_patches(images: Tensor, patch_size: int) -> Tensor:
 
 def to_pictures(patches: Tensor, patch_size: int, *, channels: int = 3) -> Tensor:
     r"""Put patches (\*batch, N, C * p * p) of square pictures together, (\*batch, C, H, W)."""
-    p, side = _check.count("patch_size", patch_size), math.isqrt(patches.shape[-2])
-    if side**2 != patches.shape[-2] or patches.shape[-1] != channels * p * p:
+    p, channels = _check.count("patch_size", patch_size), _check.count("channels", channels)
+    n = _check.tensor("patches", patches).shape[-2] if patches.ndim > 1 else 0
+    side = math.isqrt(n)
+    if not n or side**2 != patches.shape[-2] or patches.shape[-1] != channels * p * p:
         raise ValueError(
             f"patches: got a {_check.describe(patches)}, expected (..., N, {channels * p * p}) "
             "with N a square"
@@ -76,15 +80,26 @@ def hide_patches(
 ) -> Tensor:
     """Choose patches to hide: bool (n_images, n_patches), in each row the same share of True.
 
-    ``fraction`` is one number or one for each picture; the count is rounded down.
+    ``fraction`` is one number in [0, 1] or one for each picture; the count is rounded down.
+
+    Raises:
+        ValueError, TypeError: a count or a fraction is out of range.
 
     >>> hide_patches(2, 64, 0.75).sum(1).tolist()
     [48, 48]
     """
-    count = torch.as_tensor(fraction, dtype=torch.float64).mul(n_patches).long().expand(n_images)
-    if (count < 0).any() or (count > n_patches).any():
-        raise _check.fail("fraction", fraction, "numbers from 0 to 1")
-    return _lowest(torch.rand(n_images, n_patches, generator=generator), count)
+    n_images = _check.count("n_images", n_images, least=0)
+    n_patches = _check.count("n_patches", n_patches)
+    if not isinstance(fraction, Tensor):
+        fraction = torch.tensor(_check.between("fraction", fraction, 0, 1), dtype=torch.float64)
+    fraction = _check.finite("fraction", fraction).double()
+    if fraction.shape not in ((), (1,), (n_images,)) or ((fraction < 0) | (fraction > 1)).any():
+        raise ValueError(
+            f"fraction: got a {_check.describe(fraction)}, expected numbers in [0, 1], one or "
+            f"{n_images}"
+        )
+    count = (fraction * n_patches).long().expand(n_images)
+    return _lowest(_draw.uniform((n_images, n_patches), generator=generator), count.cpu())
 
 
 def _lowest(scores: Tensor, count: Tensor) -> Tensor:
@@ -110,6 +125,8 @@ class PatchModel(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+        patch_size = _check.count("patch_size", patch_size)
+        channels = _check.count("channels", channels)
         side, left = divmod(_check.count("image_size", image_size), patch_size)
         if left:
             raise _check.fail("patch_size", patch_size, f"a divisor of image_size = {image_size}")
@@ -151,7 +168,12 @@ class PatchModel(nn.Module):
         return self.decode(self.move(self.embed(images, hidden)))
 
     def complete(self, images: Tensor, hidden: Tensor) -> Tensor:
-        r"""Fill the hidden patches of pictures (\*batch, C, H, W) in [0, 1]; the others stay."""
+        r"""Fill the hidden patches of pictures (\*batch, C, H, W) in [0, 1]; the others stay.
+
+        Raises:
+            ValueError, TypeError: shapes do not fit, or what is seen is not in [0, 1].
+        """
+        self._look_at(images, hidden)
         return self.fill(images, hidden, self.forward(images, hidden))
 
     def fill(self, images: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
@@ -159,6 +181,17 @@ class PatchModel(nn.Module):
         given = to_patches(images, self.patch_size)
         filled = torch.where(self._hidden(given, hidden), patches.clamp(0, 1), given)
         return to_pictures(filled, self.patch_size, channels=self.channels)
+
+    def _look_at(self, images: Tensor, hidden: Tensor) -> None:
+        """Refuse pictures that are not in [0, 1] where they are seen: 0..255 is the usual slip."""
+        patches = to_patches(_check.floating("images", images), self.patch_size)
+        seen = patches.masked_fill(self._hidden(patches, hidden), 0.0)
+        low, high = (float(end) for end in seen.aminmax()) if seen.numel() else (0.0, 0.0)
+        if not -1e-3 <= low <= high <= 1 + 1e-3:
+            raise ValueError(
+                f"images: seen pixels go from {low:g} to {high:g}, expected [0, 1]: "
+                "amtutor.data.to_unit brings 0..255 there"
+            )
 
     def _hidden(self, patches: Tensor, hidden: Tensor) -> Tensor:
         r"""Check the mask; return it as (\*batch, N, 1)."""
@@ -245,29 +278,48 @@ class MaskedImageModel(PatchModel):
         """The block's own layer norm: what its energy sees."""
         return self.block.norm.activation(tokens)
 
-    def walk(self, images: Tensor, hidden: Tensor, *, steps: int | None = None) -> Descent:
+    def walk(
+        self,
+        images: Tensor,
+        hidden: Tensor,
+        *,
+        steps: int | None = None,
+        callback: Callable[[int, Tensor], object] | None = None,
+    ) -> Descent:
         r"""Complete pictures and keep every moment of the tokens on their way down.
 
         Args:
             images, hidden: as in `complete`.
-            steps: of each block, the ``descent_steps`` it learned with unless given.
+            steps: of each block, >= 0; the ``descent_steps`` it learned with unless given.
+            callback: is called with (step, tokens) after every step; step 0 is the start.
 
         Returns:
             A `Descent` of tokens with its trajectory: states (T+1, \*batch, N, D), energies (T+1,
-            \*batch). With several blocks, each one's energy while it is gone down on; what
-            `frames` makes of the states are pictures.
+            \*batch). With several blocks, each one's energy while it is gone down on. What `frames`
+            makes of the states are pictures.
+
+        Raises:
+            ValueError, TypeError: as `complete`; also for a bad ``steps`` or callback.
         """
-        x, tokens, energies = self.embed(images, hidden), [], []
-        taken = self.descent_steps if steps is None else steps
-        for block in self.blocks:
-            down = block.descend(x, steps=taken, step_size=self.step_size, record=True)
-            tokens.append(down.trajectory.states[:-1])
+        self._look_at(images, hidden)
+        steps = self.descent_steps if steps is None else _check.count("steps", steps, least=0)
+        watchers = watched_by(callback)
+        x, states, energies = self.embed(images, hidden), [], []
+        for i, block in enumerate(self.blocks):
+
+            def watch(t: int, y: Tensor, i: int = i) -> None:
+                if t or not i:  # where one block ends the next one begins
+                    for look in watchers:
+                        look(i * steps + t, y)
+
+            how = {"steps": steps, "step_size": self.step_size, "record": True}
+            down = block.descend(x, **how, callback=watch)
+            states.append(down.trajectory.states[:-1])
             energies.append(down.trajectory.energies[:-1])
             x = down.state
-        states = torch.cat([*tokens, x[None]])
-        trajectory = Trajectory(states, torch.cat([*energies, down.energy[None]]))
-        total = down.steps_taken * len(self.blocks)
-        return Descent(x, down.energy, total, down.converged, trajectory)
+        path = torch.cat([*states, x[None]]), torch.cat([*energies, down.energy[None]])
+        taken = down.steps_taken * len(self.blocks)
+        return Descent(x, down.energy, taken, down.converged, Trajectory(*path))
 
     def frames(self, images: Tensor, hidden: Tensor, states: Tensor) -> Tensor:
         r"""Decode every moment of the tokens, (T+1, \*batch, N, D), to pictures.
@@ -301,10 +353,9 @@ class PlainTransformer(PatchModel):
     ):
         sizes = {"image_size": image_size, "channels": channels, "patch_size": patch_size}
         super().__init__(dim=dim, **sizes, generator=generator)
-        if dim % _check.count("n_heads", n_heads):
-            raise _check.fail("n_heads", n_heads, f"a divisor of dim = {dim}")
         self.blocks = nn.ModuleList(
-            StandardBlock(dim, n_heads, hidden) for _ in range(_check.count("depth", depth))
+            StandardBlock(dim, n_heads=n_heads, hidden=hidden, generator=generator)
+            for _ in range(_check.count("depth", depth))
         )
         self.norm = nn.LayerNorm(dim)
 
@@ -320,18 +371,28 @@ class PlainTransformer(PatchModel):
 
 
 class StandardBlock(nn.Module):
-    """A pre-norm Transformer block: attention with values, then a two-layer network, both added."""
+    """A pre-norm Transformer block: attention with values, then a two-layer network, both added.
 
-    def __init__(self, dim: int, heads: int, hidden: int):
+    Args:
+        dim: D. n_heads: a divisor of D. hidden: width of the network. generator: of the weights.
+    """
+
+    def __init__(
+        self, dim: int, *, n_heads: int, hidden: int, generator: torch.Generator | None = None
+    ):
         super().__init__()
-        self.heads = heads
+        self.n_heads, hidden = _check.count("n_heads", n_heads), _check.count("hidden", hidden)
+        if _check.count("dim", dim) % self.n_heads:
+            raise _check.fail("n_heads", n_heads, f"a divisor of dim = {dim}")
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.up, self.down = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        for layer in (self.qkv, self.out, self.up, self.down):
+            _draw_linear(layer, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Return tokens (\*batch, N, D) after one block."""
-        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1))
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.n_heads, -1))
         q, k, v = (part.transpose(-2, -3) for part in qkv.unbind(-3))  # (*batch, H, N, Y)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
         x = x + self.out(seen)
@@ -348,8 +409,15 @@ def wave_positions(side: int, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)[:, :dim].contiguous()
 
 
+@torch.no_grad()
+def _draw_linear(layer: nn.Linear, generator: torch.Generator | None) -> None:
+    """Draw uniformly within 1 / sqrt(fan-in), as torch does, but from our generator."""
+    for p in (layer.weight, layer.bias):
+        p.copy_((2 * _draw.uniform(p.shape, generator=generator) - 1) * layer.in_features**-0.5)
+
+
 def _orthogonal(size: int, generator: torch.Generator | None) -> Tensor:
-    return torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    return torch.linalg.qr(_draw.normal((size, size), generator=generator))[0]
 
 
 @torch.no_grad()
@@ -362,8 +430,8 @@ def _look_at_the_like(block: EnergyTransformerBlock, generator: torch.Generator 
     query, key = block.attention.W_query, block.attention.W_key
     heads, depth, dim = query.shape
     shared = _orthogonal(max(heads * depth, dim), generator)[: heads * depth, :dim]
-    query.copy_(shared.view_as(query) + 0.02 * torch.randn(query.shape, generator=generator))
-    key.copy_(shared.view_as(key) + 0.02 * torch.randn(key.shape, generator=generator))
+    query.copy_(shared.view_as(query) + 0.02 * _draw.normal(query.shape, generator=generator))
+    key.copy_(shared.view_as(key) + 0.02 * _draw.normal(key.shape, generator=generator))
     block.hopfield.memories.mul_(0.2)
 
 
@@ -386,11 +454,16 @@ def load(name: str = "et-completion") -> PatchModel:
 def build(config: dict[str, Any], generator: torch.Generator | None = None) -> PatchModel:
     """Build the model that a training config describes; what is not about the model is ignored."""
     kinds = {"energy": MaskedImageModel, "transformer": PlainTransformer}
-    kind = _check.choice("core", config["core"], tuple(kinds))
+    if not isinstance(config, Mapping):
+        raise TypeError(f"config: got a {_check.describe(config)}, expected a dict")
+    kind = _check.choice("core", config.get("core"), tuple(kinds))
     shared = ("dim", "n_heads", "depth", "patch_size")
     own = {
         "energy": ("head_dim", "n_memories", "descent_steps", "beta", "exclude_self", "step_size"),
         "transformer": ("hidden",),
     }
+    missing = [k for k in (*shared, *own[kind]) if k not in config]
+    if missing:
+        raise ValueError(f"config: got no {', '.join(missing)}, expected what {kind} needs")
     given = {k: config[k] for k in (*shared, *own[kind])}
     return kinds[kind](**given, generator=generator)

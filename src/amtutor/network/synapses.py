@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amtutor import _check
+from amtutor import _check, _draw
 from amtutor.network.lagrangians import Lagrangian, ReLU, _widen
 
 __all__ = ["Attention", "Bias", "Conv2d", "Dense", "Hopfield", "Pool2d", "Synapse", "currents"]
@@ -57,7 +57,8 @@ def _differentiate(synapse, activations, wanted) -> tuple[Tensor | None, ...]:
     if not indices:
         return tuple(result)
     slope = torch.func.grad(lambda *a: -synapse(*a).sum(), argnums=tuple(indices))
-    if torch.is_inference_mode_enabled():
+    if torch.is_inference_mode_enabled() or any(a.is_inference() for a in activations):
+        # such tensors can be no part of a graph: take copies that can
         with torch.inference_mode(False):
             found = slope(*(a.clone() for a in activations))
     else:
@@ -180,18 +181,23 @@ class Bias(Synapse):
 
     def forward(self, x: Tensor) -> Tensor:
         """Energy, one value per leading index."""
+        self._fits(x)
         return -(_widen(self.bias) * _widen(x)).sum(tuple(range(-len(self.shape), 0)))
 
     def currents(self, x: Tensor, *, wanted: Sequence[bool] | None = None):
         """The bias itself."""
         if wanted is not None and not wanted[0]:
             return (None,)
+        self._fits(x)
         return (self.bias.expand_as(x),)
+
+    def _fits(self, x: Tensor) -> None:
+        self.check_shapes(tuple(_check.floating("x", x).shape))
 
     def check_shapes(self, *shapes: Shape) -> None:
         """The bias must broadcast to the layer."""
         _arity(self, shapes, 1)
-        have = shapes[0][len(shapes[0]) - len(self.shape) :]
+        have = shapes[0][max(0, len(shapes[0]) - len(self.shape)) :]
         if len(have) != len(self.shape) or any(
             b not in (1, n) for b, n in zip(self.shape, have, strict=True)
         ):
@@ -215,12 +221,14 @@ class _ImagePair(Synapse):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Energy of (..., C, H, W) and (..., C', H', W'), one value per leading index."""
+        self._fit(x, y)
         signal = self.up(_rows(x)).reshape(y.shape)
         return -(_widen(y) * _widen(signal)).sum((-3, -2, -1))
 
     def currents(self, x: Tensor, y: Tensor, *, wanted: Sequence[bool] | None = None):
         """The map applied to x, and its transpose applied to y."""
-        want_x, want_y = wanted or (True, True)
+        self._fit(x, y)
+        want_x, want_y = (True, True) if wanted is None else wanted
         return (
             self.down(_rows(x), _rows(y)).reshape(x.shape) if want_x else None,
             self.up(_rows(x)).reshape(y.shape) if want_y else None,
@@ -229,6 +237,16 @@ class _ImagePair(Synapse):
     def _output(self, shape: Shape) -> Shape:
         """Shape of the upper layer over a lower layer of this shape."""
         raise NotImplementedError
+
+    def _fit(self, x: Tensor, y: Tensor) -> None:
+        """Check activations: one leading shape, and sizes that meet."""
+        shapes = [tuple(_check.floating(n, a).shape) for n, a in (("x", x), ("y", y))]
+        if len({s[:-3] for s in shapes}) > 1:
+            raise ValueError(
+                f"{self._get_name()}: got activations of shapes {shapes[0]} and {shapes[1]}, "
+                "expected (..., C, H, W) and (..., C', H', W') with one batch shape"
+            )
+        self.check_shapes(*(s[-3:] for s in shapes))
 
     def check_shapes(self, *shapes: Shape) -> None:
         """The upper layer must have the size that the map gives."""
@@ -379,12 +397,20 @@ class Attention(Synapse):
               \qquad Q = W^Q \hat q,\; K = W^K \hat k.
 
     It is low where every query finds a key that points its way. There is no value matrix: the
-    queries receive a softmax average of the keys, and the keys of the queries.
+    queries receive a softmax average of the keys, and the keys of the queries. Queries are
+    (..., C, D), keys (..., B, D'), energies (...).
 
     Args:
-        query_dim, key_dim: last dimension of the two layers, (..., N, dim); one layer if None.
-        n_heads, head_dim: H and Y. beta: :math:`1/\sqrt{Y}` unless given.
-        exclude_self: leave out B = C (one layer, at least two tokens).
+        query_dim, key_dim: last dimension of the two layers; one layer if ``key_dim`` is None.
+        n_heads, head_dim: H and Y. beta: > 0, :math:`1/\sqrt{Y}` unless given.
+        exclude_self: leave out B = C (one layer only).
+
+    Raises:
+        ValueError: an argument has the wrong range, or ``exclude_self`` with two layers.
+
+    >>> attention = Attention(6, 5, n_heads=2, head_dim=3)
+    >>> attention(torch.randn(4, 7, 6), torch.randn(4, 2, 5)).shape
+    torch.Size([4])
     """
 
     def __init__(
@@ -400,45 +426,77 @@ class Attention(Synapse):
     ):
         super().__init__()
         self.arity = 1 if key_dim is None else 2
-        self.exclude_self = exclude_self
-        if exclude_self and self.arity == 2:
+        self.exclude_self = _check.boolean("exclude_self", exclude_self)
+        if self.exclude_self and self.arity == 2:
             raise ValueError("exclude_self = True: expected one layer, not queries and keys of two")
         heads, depth = _check.count("n_heads", n_heads), _check.count("head_dim", head_dim)
-        dims = _check.count("query_dim", query_dim), _check.count("key_dim", key_dim or query_dim)
+        query_dim = _check.count("query_dim", query_dim)
+        dims = query_dim, query_dim if key_dim is None else _check.count("key_dim", key_dim)
         self.beta = depth**-0.5 if beta is None else float(_check.positive("beta", beta))
         sizes = [(heads, depth, d) for d in dims]
         self.W_query, self.W_key = (_weight(None, s, s[2] ** -0.5, generator) for s in sizes)
 
-    def _heads(self, queries: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        keys = queries if keys is None else keys
-        q = torch.einsum("...nd,hyd->...hny", queries, self.W_query)  # (..., H, C, Y)
-        k = torch.einsum("...nd,hyd->...hny", keys, self.W_key)  # (..., H, B, Y)
-        scores = self.beta * q @ k.transpose(-1, -2)  # (..., H, C, B)
-        if self.exclude_self:
-            own = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
-            scores = scores.masked_fill(own, -math.inf)
-        return q, k, scores
-
     def forward(self, queries: Tensor, keys: Tensor | None = None) -> Tensor:
         """Energy of (..., C, D) and (..., B, D'), one value per leading index."""
         _arity(self, [a for a in (queries, keys) if a is not None], self.arity)
-        scores = self._heads(queries, keys)[2]
-        return -torch.logsumexp(_widen(scores), -1).sum((-2, -1)) / self.beta
+        return self._query_energies(*self._heads(queries, keys), None).sum(-1)
 
     def currents(self, *activations: Tensor, wanted: Sequence[bool] | None = None):
         """To each query its average of keys, to each key the queries that chose it."""
         _arity(self, activations, self.arity)
-        want = wanted or (True,) * self.arity
-        q, k, scores = self._heads(activations[0], activations[1] if self.arity == 2 else None)
-        p = torch.softmax(scores, -1)
-        to_q = to_k = None
-        if want[0]:
-            to_q = torch.einsum("...hny,hyd->...nd", p @ k, self.W_query)
-        if want[-1]:
-            to_k = torch.einsum("...hny,hyd->...nd", p.transpose(-1, -2) @ q, self.W_key)
+        want = (True,) * self.arity if wanted is None else wanted
+        q, k = self._heads(*activations)
+        to_queries, to_keys = self._sent(q, k, None, want[0], want[-1])
         if self.arity == 2:
-            return to_q, to_k
-        return (to_q + to_k if want[0] else None,)
+            return to_queries, to_keys
+        return (to_queries + to_keys if want[0] else None,)
+
+    def _heads(self, queries: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Queries and keys of each head, (..., H, N, Y)."""
+        names = ("queries", "keys") if self.arity == 2 else ("tokens", "tokens")
+        pairs = zip(names, (queries, keys), (self.W_query, self.W_key), strict=True)
+        found = []
+        for name, x, weight in pairs:
+            x = tokens(queries if x is None else x, weight.shape[2], name)
+            flat = F.linear(x, weight.flatten(0, 1))
+            found.append(flat.unflatten(-1, weight.shape[:2]).transpose(-2, -3))
+        return found[0], found[1]
+
+    def _query_energies(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """Terms of the energy by query, heads added up: (..., C)."""
+        scores, lonely = self._scores(q, k, mask)
+        best = torch.logsumexp(scores, -1)  # (..., H, C)
+        if lonely is not None:
+            best = best.masked_fill(lonely, 0.0)
+        return -best.sum(-2) / self.beta
+
+    def _sent(self, q, k, mask, to_queries: bool, to_keys: bool) -> list[Tensor | None]:
+        """What the queries receive and what the keys receive."""
+        p, sent = self._softmax(q, k, mask), [None, None]
+        if to_queries:
+            sent[0] = torch.einsum("...hny,hyd->...nd", p @ k, self.W_query)
+        if to_keys:
+            sent[1] = torch.einsum("...hny,hyd->...nd", p.transpose(-1, -2) @ q, self.W_key)
+        return sent
+
+    def _scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Beta Q K, -inf where not allowed; and which queries see nothing (their scores are 0)."""
+        scores = self.beta * _widen(q @ k.transpose(-1, -2))  # (..., H, C, B)
+        allowed = allowed_pairs(scores[..., 0, :, :], mask, exclude_self=self.exclude_self)
+        if allowed is None:
+            return scores, None
+        allowed = allowed.unsqueeze(-3)
+        scores = scores.masked_fill(~allowed, -math.inf)
+        if mask is None and scores.shape[-1] > 1:
+            return scores, None
+        lonely = ~allowed.any(-1)
+        return scores.masked_fill(lonely.unsqueeze(-1), 0.0), lonely
+
+    def _softmax(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """Where each query looks, (..., H, C, B); zero for those that may see nothing."""
+        scores, lonely = self._scores(q, k, mask)
+        p = torch.softmax(scores, -1)
+        return (p if lonely is None else p.masked_fill(lonely.unsqueeze(-1), 0.0)).to(q.dtype)
 
     def check_shapes(self, *shapes: Shape) -> None:
         """Layers must be tokens times the dimension that the weights were made for."""
@@ -456,9 +514,40 @@ class Attention(Synapse):
 
     def extra_repr(self) -> str:
         """Name the sizes."""
-        heads, depth, _ = self.W_query.shape
-        own = ", exclude_self=True" if self.exclude_self else ""
-        return f"n_heads={heads}, head_dim={depth}, beta={self.beta:.4g}{own}"
+        heads, depth, dim = self.W_query.shape
+        dims = f"{dim}, {self.W_key.shape[2]}" if self.arity == 2 else f"{dim}"
+        numbers = f"{dims}, n_heads={heads}, head_dim={depth}, beta={self.beta:.4g}"
+        return f"{numbers}, exclude_self={self.exclude_self}"
+
+
+def allowed_pairs(like: Tensor, mask: Tensor | None, *, exclude_self: bool) -> Tensor | None:
+    r"""Which query C may see which key B: broadcasts to ``like``, (\*batch, C, B); None: all."""
+    if mask is not None:
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            raise TypeError(f"mask: got a {_check.describe(mask)}, expected a bool tensor")
+        try:
+            fits = torch.broadcast_shapes(mask.shape, like.shape) == like.shape and mask.ndim >= 2
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"mask: got shape {tuple(mask.shape)}, expected one that broadcasts to "
+                f"{tuple(like.shape)}, (*batch, N, N)"
+            )
+    if not exclude_self:
+        return mask
+    others = ~torch.eye(like.shape[-1], dtype=torch.bool, device=like.device)
+    return others if mask is None else mask & others
+
+
+def tokens(x: Tensor, dim: int, name: str = "g") -> Tensor:
+    """Return ``x`` if it is a floating-point tensor of tokens (..., N, dim)."""
+    _check.floating(name, x)
+    if x.ndim < 2 or x.shape[-1] != dim or x.shape[-2] == 0:
+        raise ValueError(
+            f"{name}: got a {_check.describe(x)}, expected (..., N, {dim}) with N >= 1 tokens"
+        )
+    return x
 
 
 class Hopfield(Synapse):
@@ -472,6 +561,11 @@ class Hopfield(Synapse):
         shape: size of the layer, an int or the shape of its trailing dimensions (flattened).
         n_memories: K. lagrangian: L, `ReLU` unless given.
         memories: Xi (K, size), else drawn from N(0, 1/size).
+
+    Activations are (..., shape), energies (...).
+
+    Raises:
+        ValueError, TypeError: an argument has the wrong range, type or shape.
 
     >>> xi = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     >>> Hopfield(2, 2, memories=xi)(torch.tensor([3.0, 1.0])).item()     # -(3^2 + 2^2) / 2
@@ -492,17 +586,23 @@ class Hopfield(Synapse):
         size = _check.count("n_memories", n_memories), math.prod(self.shape)
         self.memories = _weight(memories, size, size[1] ** -0.5, generator)
         self.lagrangian = ReLU() if lagrangian is None else lagrangian
+        if not isinstance(self.lagrangian, Lagrangian):
+            got = _check.describe(lagrangian)
+            raise TypeError(f"lagrangian: got a {got}, expected a Lagrangian such as ReLU()")
 
     def forward(self, x: Tensor) -> Tensor:
         """Energy, one value per leading index."""
-        return -self.lagrangian(F.linear(_flatten("x", x, self.shape), self.memories))
+        return -self.lagrangian(self.overlaps(x))
+
+    def overlaps(self, x: Tensor) -> Tensor:
+        r"""Overlaps :math:`h_\mu = \xi^\mu \cdot \hat x`, (..., K)."""
+        return F.linear(_flatten("x", x, self.shape), self.memories)
 
     def currents(self, x: Tensor, *, wanted: Sequence[bool] | None = None):
         r""":math:`\Xi^\top \nabla L(\Xi \hat x)`: overlaps, separation, memories added up."""
         if wanted is not None and not wanted[0]:
             return (None,)
-        overlaps = F.linear(_flatten("x", x, self.shape), self.memories)
-        return ((self.lagrangian.activation(overlaps) @ self.memories).reshape(x.shape),)
+        return ((self.lagrangian.activation(self.overlaps(x)) @ self.memories).reshape(x.shape),)
 
     def check_shapes(self, *shapes: Shape) -> None:
         """The layer must end in the shape that the memories were made for."""
@@ -516,7 +616,7 @@ class Hopfield(Synapse):
 
     def extra_repr(self) -> str:
         """Name the sizes."""
-        return f"{_size(self.shape)}, {self.memories.shape[0]}"
+        return f"{_size(self.shape)}, n_memories={len(self.memories)}"
 
 
 def _shape(name: str, shape: int | Sequence[int]) -> Shape:
@@ -532,7 +632,8 @@ def _size(shape: Shape) -> str:
 def _weight(given, shape: Shape, std: float, generator) -> nn.Parameter:
     """Share a Parameter, copy a tensor, or draw from N(0, std^2)."""
     if given is None:
-        return nn.Parameter(std * torch.randn(shape, generator=generator))
+        dtype = torch.get_default_dtype()
+        return nn.Parameter(std * _draw.normal(shape, generator=generator, dtype=dtype))
     if not isinstance(given, Tensor) or given.shape != torch.Size(shape):
         raise ValueError(f"weight: got a {_check.describe(given)}, expected shape {tuple(shape)}")
     _check.floating("weight", given)
@@ -556,6 +657,7 @@ def _misfit(synapse: nn.Module, shapes: Sequence[Shape], expected: Sequence[Shap
 
 def _flatten(name: str, x: Tensor, shape: Shape) -> Tensor:
     """Join the trailing dimensions that a dense weight sees as one."""
+    _check.floating(name, x)
     if x.shape[x.ndim - len(shape) :] != torch.Size(shape):
         raise ValueError(
             f"{name}: got a {_check.describe(x)}, expected trailing dimensions {shape}"

@@ -9,6 +9,8 @@ does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -62,7 +64,21 @@ def tower(
         coupling: spectral norm of the dense synapse to the hidden floor, at the start.
         look: scale of the convolution at the start; features begin with inverse temperature 1/look.
         generator: draws the weights.
+
+    Raises:
+        ValueError, TypeError: an argument has the wrong range or type, or the pictures are too
+            small for one pooling window.
+
+    >>> [layer.shape for layer in tower((1, 8, 8), kernel_size=3, hidden=16).layers.values()]
+    [(1, 8, 8), (32, 3, 3), (32, 1, 1), (16,), (10,)]
     """
+    shape = _check.sizes("shape", shape, dims=(3,), expected="(C, H, W), whole numbers >= 1")
+    kernel_size, stride = _check.count("kernel_size", kernel_size), _check.count("stride", stride)
+    pool, hidden = _check.count("pool", pool), _check.count("hidden", hidden)
+    coupling, look = _check.positive("coupling", coupling), _check.positive("look", look)
+    least = (pool - 1) * stride + kernel_size
+    if min(shape[1:]) < least:
+        raise _check.fail("shape", shape, f"sides of at least {least}, for one pooling window")
     conv = Conv2d(shape[0], channels, kernel_size, stride=stride, generator=generator)
     pooling = Pool2d(pool, strength=nn.Parameter(torch.tensor(1.0)))
     maps = (channels, *((n - kernel_size) // stride + 1 for n in shape[1:]))
@@ -136,7 +152,11 @@ def ask(
     """
     if images is None and labels is None:
         raise ValueError("images, labels: got neither, expected at least one of them")
-    states = ham.states(len(labels if images is None else images))
+    _floors_of(ham, ("image", "label"))
+    given = _check.tensor("labels", labels) if images is None else _check.tensor("images", images)
+    if given.ndim == 0:
+        raise ValueError(f"images, labels: got a {_check.describe(given)}, expected a batch")
+    states = ham.states(len(given))
     clamp: dict[str, Tensor | bool] = {}
     if images is not None:
         x = _images(images, ham.layers["image"].shape)
@@ -158,6 +178,10 @@ def ask(
 
 def pixels(ham: HAM, states: States) -> Tensor:
     """Read the picture on the ground floor: (B, C, H, W), in [0, 1]."""
+    _floors_of(ham, ("image",))
+    if not isinstance(states, dict) or "image" not in states:
+        raise TypeError(f"states: got a {_check.describe(states)}, expected a dict with 'image'")
+    _check.floating("states['image']", states["image"])
     return (1 + ham.layers["image"].activation(states["image"]) / INK).div(2).clamp(0, 1)
 
 
@@ -166,7 +190,11 @@ def one_way(ham: HAM, images: Tensor, *, order: tuple[str, ...] = FLOORS) -> Ten
 
     It has the weights of the memory and none of its loops; the result is the state of the top
     floor. Train it by itself for a network of equal size, or use it to see what loops add.
+
+    Raises:
+        ValueError, TypeError: ``images`` or a floor of ``order`` does not fit.
     """
+    _floors_of(ham, order)
     x = torch.atanh(INK * (2 * _images(images, ham.layers[order[0]].shape) - 1))
     activation = ham.layers[order[0]].activation(x)
     for lower, upper in zip(order, order[1:], strict=False):
@@ -205,6 +233,15 @@ _FILES = {"tower": "ham_mnist_tower", "one_way": "ham_mnist_one_way", "small": "
 # Checks
 
 
+def _floors_of(ham: HAM, names: Sequence[str]) -> None:
+    if not isinstance(ham, HAM):
+        raise TypeError(f"ham: got a {_check.describe(ham)}, expected a HAM such as a tower")
+    known = tuple(ham.layers)
+    missing = [n for n in names if n not in known]
+    if missing:
+        raise ValueError(f"ham: has no floor {missing[0]!r} among {known}, expected one")
+
+
 def _images(images: Tensor, shape: tuple[int, ...]) -> Tensor:
     _check.finite("images", _check.floating("images", images))
     if images.ndim < 3 or tuple(images.shape[1:]) not in (shape, shape[1:]):
@@ -220,12 +257,7 @@ def _images(images: Tensor, shape: tuple[int, ...]) -> Tensor:
 def _seen(seen: Tensor, shape: torch.Size) -> Tensor:
     if not isinstance(seen, Tensor) or seen.dtype != torch.bool:
         raise TypeError(f"seen: got a {_check.describe(seen)}, expected a bool tensor")
-    try:
-        return seen.expand(shape)
-    except RuntimeError:
-        raise ValueError(
-            f"seen: got shape {tuple(seen.shape)}, expected one that broadcasts to {tuple(shape)}"
-        ) from None
+    return _check.mask("seen", seen, seen.new_empty(()).expand(shape))
 
 
 def _labels(labels: Tensor, classes: int, batch: int) -> Tensor:
