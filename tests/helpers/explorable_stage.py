@@ -15,6 +15,7 @@ MOUNT = """async (name) => {
   const { mount } = await import(`/${name}.js`);
   window.hand = mount(document.getElementById('place'));
 }"""
+AT_REST = "document.querySelector('.amx').dataset.state === 'rest'"
 PICTURE = """() => [...document.querySelectorAll('.amx svg, .amx canvas')]
   .map((e) => e.tagName === 'CANVAS' ? e.toDataURL() : e.innerHTML).join()"""
 
@@ -52,9 +53,7 @@ class Stage:
 
     def rest(self) -> Stage:
         """Wait until the first run is over and nothing is left to be drawn."""
-        self.page.wait_for_function(
-            "document.querySelector('.amx-say').textContent.trim().length > 9"
-        )
+        self.page.wait_for_function(AT_REST, timeout=20_000)
         self.page.evaluate("hand.measured?.()")
         self.page.wait_for_timeout(50)
         return self

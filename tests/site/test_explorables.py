@@ -62,7 +62,7 @@ def test_creatures_are_the_librarys_text():
 
 
 def test_palette_is_the_books():
-    text = (FOLDER / "common.js").read_text("utf-8")
+    text = (FOLDER / "style.js").read_text("utf-8")
     light, dark = text.split('html[data-theme="dark"] .amx {')[:2]
     for theme, css in (("light", light), ("dark", dark)):
         for key in ("memory", "query", "trajectory", "energy", "wrong"):

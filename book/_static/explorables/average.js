@@ -1,4 +1,22 @@
-import { arrows, clamp, colours, draggable, explorable, nice, node, numberFrom, pen, random, rgb, set, slider, svg, tries } from "./common.js";
+import {
+  clamp,
+  colours,
+  draggable,
+  explorable,
+  join,
+  line,
+  nice,
+  node,
+  numberFrom,
+  numbersFrom,
+  pen,
+  push,
+  random,
+  slider,
+  svg,
+  tries,
+} from "./common.js";
+import { Plane, contours, field, heat, point } from "./landscape.js";
 
 // From average to memory. It must teach: between one average of everything and single memories
 // lies a middle in which clusters are remembered and their members are not; beta decides.
@@ -26,16 +44,18 @@ export function weights(x, memories, beta) {
 }
 
 /** The energy at x; the largest exponent is taken out of the sum. */
-export function energy(x, memories, beta) {
-  let top = -Infinity;
-  const exponents = memories.map((m) => {
-    const e = -0.5 * beta * ((x[0] - m[0]) ** 2 + (x[1] - m[1]) ** 2);
-    top = Math.max(top, e);
-    return e;
-  });
+export function energy([x, y], memories, beta) {
+  let least = Infinity; // squared distance of the nearest memory
+  for (let i = 0; i < memories.length; i++) {
+    const gap = (x - memories[i][0]) ** 2 + (y - memories[i][1]) ** 2;
+    if (gap < least) least = gap;
+  }
   let sum = 0;
-  for (const e of exponents) sum += Math.exp(e - top);
-  return -(top + Math.log(sum)) / beta;
+  for (let i = 0; i < memories.length; i++) {
+    const gap = (x - memories[i][0]) ** 2 + (y - memories[i][1]) ** 2;
+    sum += Math.exp(-0.5 * beta * (gap - least));
+  }
+  return 0.5 * least - Math.log(sum) / beta;
 }
 
 /** One closed-form step: the mean of the memories under their weights at x. */
@@ -50,7 +70,10 @@ export function gradient(x, memories, beta) {
   return [x[0] - to[0], x[1] - to[1]];
 }
 
-/** Slope and second derivatives [gx, gy, xx, xy, yy] at x in one pass: identity minus beta times the spread of the pull. */
+/**
+ * Slope and second derivatives [gx, gy, xx, xy, yy] at x in one pass: the latter are the identity minus
+ * beta times the spread of the pull.
+ */
 function local(x, memories, beta) {
   const w = weights(x, memories, beta);
   let [cx, cy, xx, xy, yy] = [0, 0, 0, 0, 0];
@@ -106,13 +129,15 @@ export function valleys(memories, beta) {
   for (let i = 0; i < memories.length; i++) {
     for (let j = i + 1; j < memories.length; j++) {
       starts.push(middle([memories[i], memories[j]]));
-      for (let k = j + 1; k < memories.length; k++) starts.push(middle([memories[i], memories[j], memories[k]]));
+      for (let k = j + 1; k < memories.length; k++) {
+        starts.push(middle([memories[i], memories[j], memories[k]]));
+      }
     }
   }
   const found = [];
   for (const start of starts) {
     const x = settle(start, memories, beta);
-    if (Math.hypot(...gradient(x, memories, beta)) > 1e-9) continue; // ground so flat that it is no valley yet
+    if (Math.hypot(...gradient(x, memories, beta)) > 1e-9) continue; // so flat that it is no valley yet
     if (!bowl(curvature(x, memories, beta))) continue;
     if (found.some((v) => Math.hypot(v.x[0] - x[0], v.x[1] - x[1]) < 1e-3)) continue;
     found.push({ x, weights: weights(x, memories, beta) });
@@ -129,8 +154,8 @@ export function regime(found, count) {
   return owners.size === count && alone ? "single" : "metastable";
 }
 
-const join = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
-const numeral = (n) => ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"][n] ?? String(n);
+const NUMERALS = "no one two three four five six seven eight".split(" ");
+const numeral = (n) => NUMERALS[n] ?? String(n);
 
 /** Whose valley it is: the letters of the memories that hold at least a tenth of it. */
 export function members(valley) {
@@ -146,28 +171,46 @@ function placeOf(valley) {
 }
 
 /** The regime's name, and what is remembered, in words: [lead, rest, kind]. */
-export function tell(found, memories, beta) {
+export function tell(found, memories) {
   const kind = regime(found, memories.length);
-  const groups = found.map(members).sort((a, b) => b.length - a.length);
-  const places = [...found].sort((a, b) => members(b).length - members(a).length).map(placeOf);
-  const listed = places.length > 2 ? `${places.slice(0, -1).join(", ")}, and ${places.at(-1)}` : places.join(" and ");
-  if (kind === "average") return ["One average.", `Every dot ends at the same place, near the mean of ${groups[0].length === memories.length ? `all ${numeral(memories.length)} memories` : join(groups[0])}. The question does not matter any more.`, ""];
-  const close = found.every((v) => Math.max(...v.weights) > 0.97);
-  if (kind === "single") return [`${numeral(memories.length).replace(/^./, (c) => c.toUpperCase())} single memories.`, close ? "Every dot ends at one of them, and a step or two is enough." : "Every dot ends beside one of them, pulled a little towards its neighbours.", "good"];
-  if (kind === "crowded") return ["More valleys than memories.", `${found.length} valleys for ${memories.length} memories: ${listed}. The middle of a triangle can be a valley of its own.`, "bad"];
-  return [`Metastable: ${numeral(found.length)} clusters.`, `The dots end at ${listed}. An average is remembered well, and nobody stored it.`, ""];
+  const count = numeral(memories.length);
+  const ordered = [...found].sort((a, b) => members(b).length - members(a).length);
+  const places = ordered.map(placeOf);
+  const listed = places.length > 2 ? `${places.slice(0, -1).join(", ")}, and ${places.at(-1)}` : join(places);
+  if (kind === "average") {
+    const group = members(ordered[0]);
+    const whom = group.length === memories.length ? `all ${count} memories` : join(group);
+    const rest = `Every dot ends at the same place, near the mean of ${whom}.`;
+    return ["One average.", `${rest} The question does not matter any more.`, ""];
+  }
+  if (kind === "single") {
+    const close = found.every((v) => Math.max(...v.weights) > 0.97);
+    const rest = close
+      ? "Every dot ends at one of them, and a step or two is enough."
+      : "Every dot ends beside one of them, pulled a little towards its neighbours.";
+    return [`${count[0].toUpperCase()}${count.slice(1)} single memories.`, rest, "good"];
+  }
+  if (kind === "crowded") {
+    const rest = `${found.length} valleys for ${memories.length} memories: ${listed}.`;
+    return [
+      "More valleys than memories.",
+      `${rest} The middle of a triangle can be a valley of its own.`,
+      "bad",
+    ];
+  }
+  const rest = `The dots end at ${listed}. An average is remembered well, and nobody stored it.`;
+  return [`Metastable: ${numeral(found.length)} clusters.`, rest, ""];
 }
 
 /** Settings that make sense, from any object of numbers or texts. */
 export function settingsFrom(given, otherwise = INITIAL) {
-  const read = (value) => (value == null ? null : (Array.isArray(value) ? value.flat() : String(value).split(",")).map(Number));
   const pairs = (list) => Array.from({ length: list.length / 2 }, (_, i) => [list[2 * i], list[2 * i + 1]]);
-  const inside = (list) => list.every((v, i) => Number.isFinite(v) && Math.abs(v) <= (i % 2 ? TALL : WIDE));
-  const [m, q] = [read(given.m), read(given.q)];
+  const fits = (list) => list.every((v, i) => Number.isFinite(v) && Math.abs(v) <= (i % 2 ? TALL : WIDE));
+  const [m, q] = [numbersFrom(given.m), numbersFrom(given.q)];
   return {
     beta: numberFrom(given.beta, ...BETAS, otherwise.beta),
-    q: q && q.length === 2 && inside(q) ? q : [...otherwise.q],
-    m: m && m.length === 12 && inside(m) ? pairs(m) : otherwise.m.map((p) => [...p]),
+    q: q && q.length === 2 && fits(q) ? q : [...otherwise.q],
+    m: m && m.length === 12 && fits(m) ? pairs(m) : otherwise.m.map((p) => [...p]),
   };
 }
 
@@ -178,355 +221,438 @@ function shared({ beta, q, m }) {
 }
 
 const STYLE_AVERAGE = `
-.amx-average .board { display: grid; grid-template-columns: minmax(0, 1fr) 200px; gap: 0 1.3rem; align-items: start; }
-.amx-average .plot { position: relative; aspect-ratio: ${WIDE} / ${TALL}; border-radius: 8px; overflow: hidden; border: 1px solid var(--amx-line); }
+.amx-average .board {
+  display: grid; grid-template-columns: minmax(0, 1fr) 200px; gap: 0 1.3rem; align-items: start;
+}
+.amx-average .plot {
+  position: relative; aspect-ratio: ${WIDE} / ${TALL}; border-radius: 8px; overflow: hidden;
+  border: 1px solid var(--amx-line);
+}
 .amx-average .plot > * { position: absolute; inset: 0; width: 100%; height: 100%; }
 .amx-average .plot svg { touch-action: pan-y; cursor: crosshair; }
 .amx-average .memory, .amx-average .query { cursor: grab; touch-action: none; }
 .amx-average .memory .dot { fill: var(--amx-memory); stroke: var(--amx-paper); stroke-width: 1.5; }
-.amx-average .memory text { fill: var(--amx-paper); font-size: 11px; font-weight: 700; text-anchor: middle; pointer-events: none; }
+.amx-average .memory text {
+  fill: var(--amx-paper); font-size: 11px; font-weight: 700; text-anchor: middle; pointer-events: none;
+}
 .amx-average .query .dot { fill: var(--amx-query); stroke: var(--amx-ink); stroke-width: 2; }
-.amx-average .way { fill: none; stroke: var(--amx-trajectory); stroke-width: 2.5; stroke-linejoin: round; }
+.amx-average .way {
+  fill: none; stroke: var(--amx-trajectory); stroke-width: 2.5; stroke-linejoin: round;
+}
 .amx-average .stops circle { fill: var(--amx-trajectory); stroke: var(--amx-paper); stroke-width: 1; }
 .amx-average .valley { fill: none; stroke: var(--amx-energy); stroke-width: 2; }
-.amx-average .count { font-weight: 600; fill: var(--amx-ink) !important; paint-order: stroke; stroke: var(--amx-paper); stroke-width: 3px; stroke-linejoin: round; text-anchor: middle; }
+.amx-average .count {
+  font-weight: 600; fill: var(--amx-ink) !important; paint-order: stroke; stroke: var(--amx-paper);
+  stroke-width: 3px; stroke-linejoin: round; text-anchor: middle;
+}
 .amx-average .number { font-size: 1.5rem; font-weight: 650; line-height: 1.15; }
 .amx-average .small { color: var(--amx-muted); font-size: .86rem; }
-.amx-average .bars { display: grid; grid-template-columns: auto 1fr auto; gap: .28rem .5rem; align-items: center; margin-top: .5rem; font-size: .86rem; }
+.amx-average .caption { margin-top: .9rem; }
+.amx-average .bars {
+  display: grid; grid-template-columns: auto 1fr auto; gap: .28rem .5rem; align-items: center;
+  margin-top: .5rem; font-size: .86rem;
+}
 .amx-average .bars i { height: 11px; border-radius: 2px; background: var(--amx-memory); min-width: 1px; }
-.amx-average .bars u { text-decoration: none; background: var(--amx-soft); border-radius: 2px; display: flex; }
-.amx-average .bars em { font-style: normal; font-variant-numeric: tabular-nums; text-align: right; min-width: 2.7em; }
-.amx-average .ribbon { display: flex; margin: 0 10px; height: 20px; border-radius: 5px; overflow: hidden; font-size: .76rem; line-height: 20px; text-align: center; color: var(--amx-ink); }
-.amx-average .ribbon span { background: color-mix(in srgb, var(--amx-energy) var(--depth), var(--amx-soft)); overflow: hidden; white-space: nowrap; box-shadow: inset -1px 0 var(--amx-paper); }
+.amx-average .bars u {
+  text-decoration: none; background: var(--amx-soft); border-radius: 2px; display: flex;
+}
+.amx-average .bars em {
+  font-style: normal; font-variant-numeric: tabular-nums; text-align: right; min-width: 2.7em;
+}
+.amx-average .ribbon {
+  display: flex; margin: 0 10px; height: 20px; border-radius: 5px; overflow: hidden; font-size: .76rem;
+  line-height: 20px; text-align: center; color: var(--amx-ink);
+}
+.amx-average .ribbon span {
+  background: color-mix(in srgb, var(--amx-energy) var(--depth), var(--amx-soft)); overflow: hidden;
+  white-space: nowrap; box-shadow: inset -1px 0 var(--amx-paper);
+}
 .amx-average .amx-controls { grid-template-columns: 1fr; }
 @media (max-width: 620px) {
   .amx-average .board { grid-template-columns: minmax(0, 1fr); gap: .7rem; }
   .amx-average .bars { gap: .12rem .5rem; }
 }
 `;
+const TITLES = {
+  average: "one average",
+  metastable: "metastable",
+  single: "single memories",
+  crowded: "one valley too many",
+};
+const LEVELS = Array.from({ length: 9 }, (_, i) => ((i + 1) / 10) ** 2); // of the contours, low to high
+const PATIENCE = 14; // steps that are shown: a dot on flat ground creeps, the rest of its way is skipped
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
-export function mount(element, options = {}) {
-  const life = explorable(element, options, {
-    name: "average", title: "From average to memory",
-    label: "Explorable: query dots run downhill in the energy landscape of six memories in the plane",
-    style: STYLE_AVERAGE, start: INITIAL, settingsFrom, play: release, anew: drawRibbon, shared,
-  });
-  const { ui, now, touched, soon, halt } = life;
-  let found = [];
-  let flows = []; // for each dot the places it passes
-  let way = []; // the same for the chosen dot
-  let moment = 0; // how many steps have been shown, with a fraction
-  let arrived = false; // all dots are at rest
+/** Where the small dots start: a shaken grid, always the same. */
+const SEEDS = (() => {
+  const dice = random(7);
+  const shaken = (i, parts, edge) => (-1 + (2 * (i + 0.15 + 0.7 * dice())) / parts) * edge;
+  const places = Array.from({ length: 140 }, (_, k) => [k % 14, Math.floor(k / 14)]);
+  return places.map(([i, j]) => [shaken(i, 14, WIDE), shaken(j, 10, TALL)]);
+})();
 
-  // --- the picture: landscape, dots, and what can be held, on top of each other ----------------
-  const land = node("canvas", { role: "img" });
-  const dots = node("canvas", { "aria-hidden": "true" });
-  const rings = svg("g");
-  const path = svg("path", { class: "way" });
-  const stops = svg("g", { class: "stops" });
-  const over = svg("svg", {}, rings, path, stops);
-  const plot = node("div", { class: "plot" }, land, dots, over);
-  const number = node("p", { class: "number" });
-  const name = node("p", { class: "small" });
-  const caption = node("p", { class: "small", style: "margin-top:.9rem" });
-  const bars = node("div", { class: "bars", "aria-hidden": "true" });
-  const rows = INITIAL.m.map((_, i) => {
-    const [bar, share] = [node("i"), node("em")];
-    bars.append(node("b", {}, NAMES[i]), node("u", {}, bar), share);
-    return { bar, share };
-  });
-  ui.stage.append(node("div", { class: "board" }, plot, node("div", {}, number, name, caption, bars)));
-
-  let w = 400;
-  let h = 300;
-  const sx = (x) => ((x + WIDE) / (2 * WIDE)) * w;
-  const sy = (y) => ((TALL - y) / (2 * TALL)) * h;
-  const back = (event) => {
-    const box = over.getBoundingClientRect();
-    return [-WIDE + ((event.clientX - box.left) / box.width) * 2 * WIDE, TALL - ((event.clientY - box.top) / box.height) * 2 * TALL];
-  };
-  const bound = ([x, y], room = 0.06) => [clamp(x, room - WIDE, WIDE - room), clamp(y, room - TALL, TALL - room)].map((v) => Number(v.toFixed(3)));
-
-  function handle(kind, label, text) {
-    const g = svg("g", { class: kind, role: "slider", tabindex: "0", "aria-roledescription": "point", "aria-label": label, "aria-valuemin": -WIDE, "aria-valuemax": WIDE },
-      svg("circle", { r: 18, fill: "transparent" }), svg("circle", { class: "amx-ring", r: 13 }), svg("circle", { class: "dot", r: 9 }));
-    if (text) g.append(svg("text", { y: 4 }, text));
-    over.append(g);
-    return g;
+/** The places that a dot passes until it rests. */
+function flow(x, { m, beta }) {
+  const list = [x];
+  for (let t = 0; t < 200; t++) {
+    const next = step(x, m, beta);
+    list.push(next);
+    if (Math.hypot(next[0] - x[0], next[1] - x[1]) < 1e-5) break;
+    x = next;
   }
-  const pegs = INITIAL.m.map((_, i) => handle("memory", `Memory ${NAMES[i]}: arrow keys move it`, NAMES[i]));
-  const query = handle("query", "Chosen query: arrow keys move it, Enter lets it go");
-  query.querySelector(".dot").setAttribute("r", 7.5);
+  return list;
+}
 
-  function place(g, [x, y]) {
-    set(g, { transform: `translate(${sx(x).toFixed(2)} ${sy(y).toFixed(2)})`, "aria-valuenow": x, "aria-valuetext": `at ${nice(x)}, ${nice(y)}` });
-  }
+/** Where on its way a dot is after t steps, gently between two of them. */
+function along(list, t) {
+  const k = Math.min(Math.floor(t), list.length - 1);
+  const next = list[Math.min(k + 1, list.length - 1)];
+  const f = t - Math.floor(t);
+  const ease = f * f * (3 - 2 * f);
+  return [0, 1].map((d) => list[k][d] + ease * (next[d] - list[k][d]));
+}
 
-  // --- from the settings to everything that is drawn -------------------------------------------
-  const seeds = (() => {
-    const dice = random(7);
-    const list = [];
-    for (let j = 0; j < 10; j++) {
-      for (let i = 0; i < 14; i++) {
-        list.push([(-1 + (2 * (i + 0.15 + 0.7 * dice())) / 14) * WIDE, (-1 + (2 * (j + 0.15 + 0.7 * dice())) / 10) * TALL]);
-      }
-    }
-    return list;
-  })();
-
-  function flow(x) {
-    const list = [x];
-    for (let t = 0; t < 200; t++) {
-      const next = step(x, now.m, now.beta);
-      list.push(next);
-      if (Math.hypot(next[0] - x[0], next[1] - x[1]) < 1e-5) break;
-      x = next;
-    }
-    return list;
+class Average {
+  constructor(life) {
+    this.life = life;
+    this.moment = 0; // how many steps have been shown, with a fraction
+    this.arrived = false; // all dots are at rest
+    this.plane = new Plane([-WIDE, WIDE], [-TALL, TALL]);
+    this.land = node("canvas", { role: "img" });
+    this.dots = node("canvas", { "aria-hidden": "true" });
+    this.rings = svg("g");
+    this.path = svg("path", { class: "way" });
+    this.stops = svg("g", { class: "stops" });
+    this.over = svg("svg", {}, this.rings, this.path, this.stops);
+    this.plot = node("div", { class: "plot" }, this.land, this.dots, this.over);
+    life.ui.stage.append(node("div", { class: "board" }, this.plot, this.side()));
+    this.pegs = INITIAL.m.map((_, i) => this.peg(i));
+    this.query = this.asker();
+    this.over.append(...this.pegs.map((peg) => peg.root), this.query.root);
+    draggable(
+      this.over,
+      (event) => this.carry(this.plane.at(event, this.over)),
+      () => this.release(),
+    );
   }
 
-  function measure() {
-    found = valleys(now.m, now.beta);
-    way = flow(now.q);
-    flows = seeds.map(flow);
+  /** Beside the picture: how many valleys, and who pulls at the big dot. */
+  side() {
+    this.number = node("p", { class: "number" });
+    this.name = node("p", { class: "small" });
+    this.caption = node("p", { class: "small caption" });
+    const bars = node("div", { class: "bars", "aria-hidden": "true" });
+    this.rows = INITIAL.m.map((_, i) => {
+      const [bar, share] = [node("i"), node("em")];
+      bars.append(node("b", {}, NAMES[i]), node("u", {}, bar), share);
+      return { bar, share };
+    });
+    return node("div", {}, this.number, this.name, this.caption, bars);
   }
 
-  function drawLand() {
-    w = plot.clientWidth;
-    h = plot.clientHeight;
-    if (!w) return;
+  peg(i) {
+    const { now, touched, soon } = this.life;
+    const put = (spot) => {
+      now.m[i] = inside(spot);
+      touched();
+      this.wait();
+      this.drawRibbon();
+    };
+    return point({
+      kind: "memory",
+      label: `Memory ${NAMES[i]}: arrow keys move it`,
+      text: NAMES[i],
+      range: [-WIDE, WIDE],
+      carry: (event) => put(this.plane.at(event, this.over)),
+      nudge: (dx, dy) => {
+        put([now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy]);
+        soon();
+      },
+      go: () => this.release(),
+    });
+  }
+
+  asker() {
+    const { now, soon } = this.life;
+    return point({
+      kind: "query",
+      label: "Chosen query: arrow keys move it, Enter lets it go",
+      radius: 7.5,
+      range: [-WIDE, WIDE],
+      carry: (event) => this.carry(this.plane.at(event, this.over)),
+      nudge: (dx, dy) => {
+        this.carry([now.q[0] + 0.05 * dx, now.q[1] + 0.05 * dy]);
+        soon();
+      },
+      go: () => this.release(),
+    });
+  }
+
+  /** The big dot goes somewhere else. */
+  carry(spot) {
+    this.life.now.q = inside(spot);
+    this.life.touched();
+    this.wait();
+  }
+
+  measure() {
+    const { now } = this.life;
+    this.found = valleys(now.m, now.beta);
+    this.way = flow(now.q, now);
+    this.flows = SEEDS.map((seed) => [seed]);
+  }
+
+  drawLand() {
+    if (!this.plane.resize(this.plot)) return;
+    const { now, ui } = this.life;
+    const { w, h } = this.plane;
     const c = colours(ui.root);
     const [nx, ny] = [Math.round(w / 4), Math.round(h / 4)];
-    const grid = new Float64Array((nx + 1) * (ny + 1));
-    let [low, high] = [Infinity, -Infinity];
-    for (let j = 0; j <= ny; j++) {
-      for (let i = 0; i <= nx; i++) {
-        const e = energy([-WIDE + (2 * WIDE * i) / nx, TALL - (2 * TALL * j) / ny], now.m, now.beta);
-        grid[j * (nx + 1) + i] = e;
-        low = Math.min(low, e);
-        high = Math.max(high, e);
-      }
-    }
-    const context = pen(land, w, h);
-    paint(context, grid, nx, ny, low, high, c);
-    context.strokeStyle = c.energy;
-    context.lineWidth = 1;
-    context.globalAlpha = 0.4;
-    for (let k = 1; k <= 9; k++) contour(context, grid, nx, ny, low + (high - low) * (k / 10) ** 2);
+    const { xs, ys } = this.plane.cells(nx, ny);
+    const values = Float64Array.from({ length: nx * ny }, (_, p) =>
+      energy([xs[p % nx], ys[Math.floor(p / nx)]], now.m, now.beta),
+    );
+    const grid = field(values, nx, ny);
+    const context = pen(this.land, w, h);
+    const depth = (share) => 0.56 * (1 - Math.sqrt(share)) ** 1.2;
+    heat(context, grid, { w, h, colour: c.energy, paper: c.paper, depth });
+    Object.assign(context, { strokeStyle: c.energy, lineWidth: 1, globalAlpha: 0.4 });
+    const levels = LEVELS.map((level) => grid.low + (grid.high - grid.low) * level);
+    contours(context, grid, levels, { w, h });
     context.globalAlpha = 1;
-    over.setAttribute("viewBox", `0 0 ${w} ${h}`);
-    drawRings();
-    pegs.forEach((g, i) => place(g, now.m[i]));
+    this.over.setAttribute("viewBox", `0 0 ${w} ${h}`);
+    this.drawRings();
+    this.pegs.forEach((peg, i) => peg.show(this.plane, now.m[i]));
   }
 
-  function paint(context, grid, nx, ny, low, high, c) {
-    const small = document.createElement("canvas");
-    small.width = nx + 1;
-    small.height = ny + 1;
-    const image = small.getContext("2d").createImageData(nx + 1, ny + 1);
-    const [deep, flat] = [rgb(c.energy), rgb(c.paper)];
-    for (let p = 0; p < grid.length; p++) {
-      const depth = 0.56 * (1 - Math.sqrt((grid[p] - low) / (high - low || 1))) ** 1.2;
-      for (let d = 0; d < 3; d++) image.data[4 * p + d] = flat[d] + depth * (deep[d] - flat[d]);
-      image.data[4 * p + 3] = 255;
-    }
-    small.getContext("2d").putImageData(image, 0, 0);
-    context.imageSmoothingEnabled = true;
-    context.imageSmoothingQuality = "high";
-    context.drawImage(small, 0.5, 0.5, nx, ny, 0, 0, w, h);
-  }
-
-  function contour(context, grid, nx, ny, level) {
-    const at = (i, j) => grid[j * (nx + 1) + i] - level;
-    context.beginPath();
-    for (let j = 0; j < ny; j++) {
-      for (let i = 0; i < nx; i++) {
-        const corner = [at(i, j), at(i + 1, j), at(i + 1, j + 1), at(i, j + 1)];
-        const cuts = [];
-        for (let k = 0; k < 4; k++) {
-          const [a, b] = [corner[k], corner[(k + 1) % 4]];
-          if (a > 0 === b > 0) continue;
-          const f = a / (a - b);
-          cuts.push([[i + f, j], [i + 1, j + f], [i + 1 - f, j + 1], [i, j + 1 - f]][k]);
-        }
-        for (let k = 0; k + 1 < cuts.length; k += 2) {
-          context.moveTo((cuts[k][0] * w) / nx, (cuts[k][1] * h) / ny);
-          context.lineTo((cuts[k + 1][0] * w) / nx, (cuts[k + 1][1] * h) / ny);
-        }
-      }
-    }
-    context.stroke();
-  }
-
-  /** Green rings at the valleys; once the dots have arrived, how many each of them holds. */
-  function drawRings() {
-    const held = found.map(() => 0);
-    for (const list of arrived ? flows : []) {
+  /** How many dots each valley holds, once they have arrived. */
+  held() {
+    const held = this.found.map(() => 0);
+    for (const list of this.arrived ? this.flows : []) {
       const [x, y] = list.at(-1);
-      const gaps = found.map((v) => Math.hypot(v.x[0] - x, v.x[1] - y));
+      const gaps = this.found.map((v) => Math.hypot(v.x[0] - x, v.x[1] - y));
       held[gaps.indexOf(Math.min(...gaps))]++;
     }
-    rings.replaceChildren(...found.flatMap((v, i) => {
-      const [cx, cy] = [sx(v.x[0]), sy(v.x[1])];
-      const ring = svg("circle", { class: "valley", cx, cy, r: 13 });
-      return held[i] ? [ring, svg("text", { class: "count", x: cx, y: cy + (cy > h - 40 ? -18 : 27) }, `${held[i]}`)] : [ring];
-    }));
+    return held;
   }
 
-  const along = (list, t) => {
-    const k = Math.min(Math.floor(t), list.length - 1);
-    const next = list[Math.min(k + 1, list.length - 1)];
-    const f = t - Math.floor(t);
-    const ease = f * f * (3 - 2 * f);
-    return [0, 1].map((d) => list[k][d] + ease * (next[d] - list[k][d]));
-  };
+  /** Green rings at the valleys, with the numbers of their dots. */
+  drawRings() {
+    const held = this.held();
+    this.rings.replaceChildren();
+    this.found.forEach(({ x }, i) => {
+      const [cx, cy] = this.plane.to(x);
+      this.rings.append(svg("circle", { class: "valley", cx, cy, r: 13 }));
+      const y = cy + (cy > this.plane.h - 40 ? -18 : 27);
+      if (held[i]) this.rings.append(svg("text", { class: "count", x: cx, y }, `${held[i]}`));
+    });
+  }
 
   /** Everything that moves while the dots flow. */
-  function drawDots() {
-    if (!w) return;
-    const c = colours(ui.root);
-    const context = pen(dots, w, h);
-    for (const list of flows) {
-      const here = along(list, moment);
-      context.strokeStyle = c.trajectory;
-      context.globalAlpha = 0.45;
-      context.lineWidth = 1;
-      context.beginPath();
-      context.moveTo(sx(list[0][0]), sy(list[0][1]));
-      for (let k = 1; k <= moment && k < list.length; k++) context.lineTo(sx(list[k][0]), sy(list[k][1]));
-      context.lineTo(sx(here[0]), sy(here[1]));
-      context.stroke();
-      context.globalAlpha = 0.95;
-      context.fillStyle = c.query;
-      context.beginPath();
-      context.arc(sx(here[0]), sy(here[1]), 2.7, 0, 7);
-      context.fill();
+  drawDots() {
+    const { plane, moment } = this;
+    if (!plane.w) return;
+    const c = colours(this.life.ui.root);
+    const context = pen(this.dots, plane.w, plane.h);
+    const ends = this.flows.map((list) => plane.to(along(list, moment)));
+    Object.assign(context, { strokeStyle: c.trajectory, lineWidth: 1, globalAlpha: 0.45 });
+    context.beginPath();
+    this.flows.forEach((list, i) => {
+      context.moveTo(...plane.to(list[0]));
+      for (let k = 1; k <= moment && k < list.length; k++) context.lineTo(...plane.to(list[k]));
+      context.lineTo(...ends[i]);
+    });
+    context.stroke();
+    Object.assign(context, { fillStyle: c.query, globalAlpha: 0.95 });
+    context.beginPath();
+    for (const [x, y] of ends) {
+      context.moveTo(x, y);
+      context.arc(x, y, 2.7, 0, 7);
     }
-    const shown = Math.min(Math.floor(moment + 1e-9), way.length - 1);
-    const here = along(way, moment);
-    const spots = [...way.slice(0, shown + 1), here];
-    path.setAttribute("d", `M${spots.map((p) => `${sx(p[0]).toFixed(1)},${sy(p[1]).toFixed(1)}`).join("L")}`);
-    stops.replaceChildren(...way.slice(0, shown + 1).map((p) => svg("circle", { cx: sx(p[0]), cy: sy(p[1]), r: 3.2 })));
-    place(query, here);
-    const pull = weights(here, now.m, now.beta);
+    context.fill();
+    this.drawQuery();
+  }
+
+  drawQuery() {
+    const { plane, way } = this;
+    const shown = Math.min(Math.floor(this.moment + 1e-9), way.length - 1);
+    const here = along(way, this.moment);
+    const passed = way.slice(0, shown + 1).map((p) => plane.to(p));
+    this.path.setAttribute("d", line([...passed, plane.to(here)]));
+    this.stops.replaceChildren(...passed.map(([cx, cy]) => svg("circle", { cx, cy, r: 3.2 })));
+    this.query.show(plane, here);
     const rest = shown >= way.length - 1;
-    caption.textContent = rest ? "Pull on the big dot, at rest" : `Pull on the big dot, step ${shown}`;
-    rows.forEach(({ bar, share }, i) => {
+    this.caption.textContent = `Pull on the big dot, ${rest ? "at rest" : `step ${shown}`}`;
+    const pull = weights(here, this.life.now.m, this.life.now.beta);
+    this.rows.forEach(({ bar, share }, i) => {
       bar.style.width = `${(100 * pull[i]).toFixed(1)}%`;
       share.textContent = `${Math.round(100 * pull[i])} %`;
     });
   }
 
-  function headline() {
-    const kind = regime(found, now.m.length);
-    const titles = { average: "one average", metastable: "metastable", single: "single memories", crowded: "one valley too many" };
-    number.textContent = `${found.length} valley${found.length > 1 ? "s" : ""}`;
-    name.textContent = `for ${now.m.length} memories: ${titles[kind]}`;
-    land.setAttribute("aria-label", `Energy landscape with ${number.textContent} ${name.textContent}`);
-    betaSlider.show(now.beta);
+  headline() {
+    const { m, beta } = this.life.now;
+    this.number.textContent = `${this.found.length} valley${this.found.length > 1 ? "s" : ""}`;
+    this.name.textContent = `for ${m.length} memories: ${TITLES[regime(this.found, m.length)]}`;
+    const words = `${this.number.textContent} ${this.name.textContent}`;
+    this.land.setAttribute("aria-label", `Energy landscape with ${words}`);
+    this.beta.show(beta);
   }
 
-  /** Show the present settings with every dot at its start. */
-  function lay() {
-    halt();
-    measure();
-    moment = 0;
-    arrived = false;
-    headline();
-    drawLand();
-    drawDots();
+  draw() {
+    this.drawLand();
+    this.drawDots();
   }
 
-  function release(after = null) {
-    lay();
-    const last = Math.max(way.length, ...flows.map((list) => list.length)) - 1;
-    const shown = Math.min(last, 14); // a dot on flat ground creeps: the rest of its way is skipped
-    life.film(500 + 380 * shown, (t) => {
-      moment = t < 1 ? t * shown : last;
-      drawDots();
-    }, () => {
-      arrived = true;
-      drawRings();
-      ui.say(...tell(found, now.m, now.beta));
-    }, after);
+  /** The present settings with every dot at its start. */
+  lay() {
+    this.measure();
+    this.moment = 0;
+    this.arrived = false;
+    this.headline();
+    this.draw();
   }
 
-  // --- hands ---------------------------------------------------------------------------------
-  pegs.forEach((g, i) => {
-    const put = (spot) => {
-      now.m[i] = bound(spot);
-      touched();
-      lay();
-      soonRibbon();
+  wait() {
+    this.life.halt();
+    this.lay();
+  }
+
+  release(after = null) {
+    this.wait();
+    this.drawRibbon();
+    this.flows = SEEDS.map((seed) => flow(seed, this.life.now));
+    const last = Math.max(this.way.length, ...this.flows.map((list) => list.length)) - 1;
+    const shown = Math.min(last, PATIENCE);
+    const frame = (t) => {
+      this.moment = t < 1 ? t * shown : last;
+      this.drawDots();
     };
-    draggable(g, (event) => put(back(event)), release);
-    arrows(g, (dx, dy) => { put([now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy]); soon(); }, release);
-  });
-  const carry = (spot) => {
-    now.q = bound(spot);
-    touched();
-    lay();
-  };
-  draggable(query, (event) => carry(back(event)), release);
-  draggable(over, (event) => carry(back(event)), release);
-  arrows(query, (dx, dy) => { carry([now.q[0] + 0.05 * dx, now.q[1] + 0.05 * dy]); soon(); }, release);
-
-  const betaSlider = slider({
-    name: "beta", label: "β, how sharp. Below: the number of valleys", min: BETAS[0], max: BETAS[1], log: true, value: now.beta, format: (v) => nice(v, v < 10 ? 2 : 1),
-    input: (v) => { now.beta = v; touched(); lay(); soon(); },
-  });
-  const ribbon = node("div", { class: "ribbon", "aria-hidden": "true" });
-  betaSlider.root.append(ribbon);
-  ui.controls.append(betaSlider.root);
-  ui.row.append(node("button", { type: "button", class: "amx-push", onclick: () => { touched(); release(); } }, "Let them flow again"));
-
-  let ribbonTimer = 0;
-  function soonRibbon() {
-    clearTimeout(ribbonTimer);
-    ribbonTimer = setTimeout(drawRibbon, 120);
+    const end = () => {
+      this.arrived = true;
+      this.drawRings();
+      this.life.say(...tell(this.found, this.life.now.m));
+    };
+    this.life.film(500 + 380 * shown, frame, end, after);
   }
 
-  /** How many valleys there are at each beta, as a strip under the slider. */
-  function drawRibbon() {
+  /** How many valleys there are at each beta, as a strip under the slider; counted beside all else. */
+  drawRibbon() {
+    const { m } = this.life.now;
+    if (this.counted === m.join()) return;
+    this.counted = m.join();
     const parts = 80;
-    const runs = [];
-    for (let i = 0; i < parts; i++) {
-      const count = valleys(now.m, BETAS[0] * (BETAS[1] / BETAS[0]) ** ((i + 0.5) / parts)).length;
-      if (runs.length && runs.at(-1).count === count) runs.at(-1).size++;
-      else runs.push({ count, size: 1 });
-    }
-    ribbon.replaceChildren(...runs.map(({ count, size }) =>
-      node("span", { style: `flex:${size} 0 0;--depth:${Math.round((60 * (count - 1)) / 6)}%` }, size > 3 ? `${count}` : "")));
+    const counts = [];
+    const count = () => {
+      const beta = BETAS[0] * (BETAS[1] / BETAS[0]) ** ((counts.length + 0.5) / parts);
+      return counts.push(valleys(m, beta).length) === parts;
+    };
+    this.life.beside(count, () => this.showRibbon(counts));
   }
 
-  const show = (settings) => () => life.show({ ...INITIAL, ...settings });
-  tries(ui.hint, "Drag the memories, drag the big dot. Or try", [["three clusters", show({ beta: 8 })],
-    ["one average", show({ beta: 1 })], ["a valley too many", show({ beta: 21, q: [-0.5, 0.75] })]]);
+  showRibbon(counts) {
+    const runs = [];
+    for (const count of counts) {
+      if (runs.at(-1)?.count === count) runs.at(-1).parts++;
+      else runs.push({ count, parts: 1 });
+    }
+    const piece = ({ count, parts }) => {
+      const style = `flex:${parts} 0 0;--depth:${Math.round((60 * (count - 1)) / 6)}%`;
+      return node("span", { style }, parts > 3 ? `${count}` : "");
+    };
+    this.ribbon.replaceChildren(...runs.map(piece));
+  }
 
-  life.ask({
-    asked: { ...INITIAL, beta: 8 },
-    question: "β is high, and each memory has its own valley. Now β goes down to 8. What will be left of the neighbours A, B and C?",
-    answers: [["three", "Three memories"], ["one", "One average"]],
-    reply: (key) => `${key === "one" ? "Yes, one average." : "One average."} Near β\u00a0=\u00a021 their three valleys became one. D and E fused as well, and only F, far from everybody, is still a memory.`,
-    answer(done) {
-      now.beta = INITIAL.beta;
-      lay();
-      life.film(2600, (t) => {
-        now.beta = Number((INITIAL.beta * (8 / INITIAL.beta) ** t).toPrecision(3));
-        measure();
-        moment = 0;
-        headline();
-        drawLand();
-        drawDots();
-      }, () => release(done));
-    },
-  });
+  controls() {
+    const { ui, now, touched, soon } = this.life;
+    this.beta = slider({
+      name: "beta",
+      label: "β, how sharp. Below: the number of valleys",
+      ...{ min: BETAS[0], max: BETAS[1], log: true, value: now.beta },
+      format: (v) => nice(v, v < 10 ? 2 : 1),
+      input: (v) => {
+        now.beta = v;
+        touched();
+        this.wait();
+        soon();
+      },
+    });
+    this.ribbon = node("div", { class: "ribbon", "aria-hidden": "true" });
+    this.beta.root.append(this.ribbon);
+    ui.controls.append(this.beta.root);
+    const again = () => {
+      touched();
+      this.release();
+    };
+    ui.row.append(push("Let them flow again", again));
+    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
+    tries(ui.hint, "Drag the memories, drag the big dot. Or try", [
+      ["three clusters", show({ beta: 8 })],
+      ["one average", show({ beta: 1 })],
+      ["a valley too many", show({ beta: 21, q: [-0.5, 0.75] })],
+    ]);
+  }
 
-  drawRibbon();
-  lay();
-  return life.open({
-    draw() { drawLand(); drawDots(); },
-    watched: plot, seen: ui.stage, close: () => clearTimeout(ribbonTimer),
+  question() {
+    const why =
+      "Near β\u00a0=\u00a021 their three valleys became one. D and E fused as well, " +
+      "and only F, far from everybody, is still a memory.";
+    this.life.ask({
+      asked: { ...INITIAL, beta: 8 },
+      question:
+        "β is high, and each memory has its own valley. Now β goes down to 8. " +
+        "What will be left of the neighbours A, B and C?",
+      answers: [
+        ["three", "Three memories"],
+        ["one", "One average"],
+      ],
+      reply: (key) => `${key === "one" ? "Yes, one average." : "One average."} ${why}`,
+      answer: (done) => this.soften(done),
+    });
+  }
+
+  /** The answer to the question: beta falls, then the dots are let go. */
+  soften(done) {
+    const { now } = this.life;
+    const frame = (t) => {
+      now.beta = Number((INITIAL.beta * (8 / INITIAL.beta) ** t).toPrecision(3));
+      this.lay();
+    };
+    this.life.film(
+      2600,
+      frame,
+      () => {},
+      () => this.release(done),
+    );
+  }
+
+  open() {
+    this.controls();
+    this.question();
+    this.wait();
+    return this.life.open({
+      draw: () => this.draw(),
+      watched: this.plot,
+      seen: this.life.ui.stage,
+      state: () => ({ valleys: this.found.map((v) => v.x), held: this.held(), steps: this.moment }),
+    });
+  }
+}
+
+/** The place itself, or the nearest one inside the picture. */
+function inside([x, y], room = 0.06) {
+  const spot = [clamp(x, room - WIDE, WIDE - room), clamp(y, room - TALL, TALL - room)];
+  return spot.map((v) => Number(v.toFixed(3)));
+}
+
+/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+export function mount(element, options = {}) {
+  const life = explorable(element, options, {
+    name: "average",
+    title: "From average to memory",
+    label: "Explorable: query dots run downhill in the energy landscape of six memories in the plane",
+    ...{ style: STYLE_AVERAGE, start: INITIAL, settingsFrom, shared },
+    play: (after) => view.release(after),
   });
+  const view = new Average(life);
+  return view.open();
 }

@@ -1,4 +1,20 @@
-import { arrows, clamp, draggable, explorable, nice, node, numberFrom, set, slider, svg, tries } from "./common.js";
+import {
+  arrows,
+  clamp,
+  draggable,
+  explorable,
+  join,
+  line,
+  nice,
+  numberFrom,
+  numbersFrom,
+  push,
+  set,
+  size,
+  slider,
+  svg,
+  tries,
+} from "./common.js";
 
 // A ball in a landscape. It must teach: remembering is going downhill; where you start decides
 // which memory you get, and beta decides how many valleys there are to fall into.
@@ -103,9 +119,10 @@ export function roll(x, memories, beta, eta, { steps = 400, tolerance = 1e-3, bo
   const path = [x];
   const energies = [energy(x, memories, beta)];
   let overshoots = 0;
-  let rose = -1;
+  let rose = -1; // the first step that went up; some more are shown after it
   let slope = gradient(x, memories, beta);
-  for (let t = 1; t <= steps && Math.abs(slope) > tolerance && Math.abs(x) < bound && (rose < 0 || t < rose + 24); t++) {
+  const goesOn = (t) => Math.abs(slope) > tolerance && Math.abs(x) < bound && (rose < 0 || t < rose + 24);
+  for (let t = 1; t <= steps && goesOn(t); t++) {
     x -= eta * slope;
     path.push(x);
     energies.push(energy(x, memories, beta));
@@ -114,48 +131,63 @@ export function roll(x, memories, beta, eta, { steps = 400, tolerance = 1e-3, bo
     if (rose < 0 && energies[t] > energies[t - 1] + 1e-12) rose = t;
     slope = next;
   }
-  return { path, energies, overshoots, rose, settled: Math.abs(slope) <= tolerance, left: Math.abs(x) > EDGE };
+  const settled = Math.abs(slope) <= tolerance;
+  return { path, energies, overshoots, rose, settled, left: Math.abs(x) > EDGE };
 }
 
-const together = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
+const at = (x) => `x\u00a0=\u00a0${nice(x)}`;
 
 /** What happened, in words: [lead, rest, kind]. */
 export function tell(ride, memories, beta, eta) {
   const marks = landmarks(memories, beta);
   const [start, end] = [ride.path[0], ride.path.at(-1)];
   const count = ride.path.length - 1;
-  const e = (t) => nice(ride.energies[t]);
-  if (count === 0) {
-    const ridge = marks.ridges.some((r) => Math.abs(r - start) < 1e-3);
-    return ridge
-      ? ["It does not move.", "The top of a ridge has no slope either. Nudge the ball to one side.", "bad"]
-      : ["It stays where it is.", `x\u00a0=\u00a0${nice(start)} is the bottom of a valley already.`, "good"];
-  }
-  if (ride.rose > 0) {
-    const fate = ride.left ? "The ball has left the picture." : `After ${count} steps it still swings to and fro.`;
-    return ["This is no descent.", `Each step is so long that it lands higher on the other side: step ${ride.rose} took the energy from ${e(ride.rose - 1)} up to ${e(ride.rose)}. ${fate} Up to η\u00a0=\u00a02 the energy cannot rise.`, "bad"];
-  }
-  const valley = valleyOf(end, marks);
-  const here = memories.map((m, i) => [LETTERS[i], valleyOf(m, marks)]).filter(([, v]) => v === valley).map(([letter]) => letter);
+  if (count === 0) return tellStill(start, marks);
+  if (ride.rose > 0) return tellClimb(ride);
   const steps = `${count} step${count > 1 ? "s" : ""}`;
   if (!ride.settled) {
-    return ["Still on its way.", `After ${steps} it is at x\u00a0=\u00a0${nice(end)} and creeping: the ground is almost flat here.`, ""];
+    const rest = `After ${steps} it is at ${at(end)} and creeping: the ground is almost flat here.`;
+    return ["Still on its way.", rest, ""];
   }
-  const jumped = valleyOf(start, marks) !== valley ? ` It began in another valley and jumped the ridge.` : "";
-  const swing = eta > 1 && ride.overshoots > 1 ? ` It overshot the bottom ${ride.overshoots} times, and still every step lost energy.` : "";
+  const valley = valleyOf(end, marks);
+  const here = [...LETTERS].filter((_, i) => i < memories.length && valleyOf(memories[i], marks) === valley);
+  const jumped = valleyOf(start, marks) !== valley ? " It began in another valley and jumped the ridge." : "";
+  const swings = `It overshot the bottom ${ride.overshoots} times, and still every step lost energy.`;
+  const odd = (eta > 1 && ride.overshoots > 1 ? ` ${swings}` : "") + jumped;
   if (here.length > 1) {
-    const merged = memories.length === 2 ? ` The two valleys became one at β\u00a0=\u00a01/a²\u00a0=\u00a0${nice(mergeBeta(...memories))}.` : "";
-    return [`It settled at x\u00a0=\u00a0${nice(end)}, and nobody stored that.`, `${together(here)} share one valley now.${merged}${swing}${jumped}`, "bad"];
+    const when = `The two valleys became one at β\u00a0=\u00a01/a²\u00a0=\u00a0`;
+    const merged = memories.length === 2 ? ` ${when}${nice(mergeBeta(...memories))}.` : "";
+    const rest = `${join(here)} share one valley now.${merged}${odd}`;
+    return [`It settled at ${at(end)}, and nobody stored that.`, rest, "bad"];
   }
-  const index = LETTERS.indexOf(here[0]);
-  const pulled = Math.abs(end - memories[index]) > 0.02 ? ` The others pull the bottom ${nice(Math.abs(end - memories[index]))} away from ${here[0]} itself.` : "";
-  return [`It remembered ${here[0]}.`, `From x\u00a0=\u00a0${nice(start)} it settled at x\u00a0=\u00a0${nice(end)} in ${steps}.${pulled}${swing}${jumped}`, jumped ? "bad" : "good"];
+  const off = Math.abs(end - memories[LETTERS.indexOf(here[0])]);
+  const pulled = off > 0.02 ? ` The others pull the bottom ${nice(off)} away from ${here[0]} itself.` : "";
+  const rest = `From ${at(start)} it settled at ${at(end)} in ${steps}.${pulled}${odd}`;
+  return [`It remembered ${here[0]}.`, rest, jumped ? "bad" : "good"];
+}
+
+function tellStill(start, marks) {
+  if (marks.ridges.some((r) => Math.abs(r - start) < 1e-3)) {
+    const rest = "The top of a ridge has no slope either. Nudge the ball to one side.";
+    return ["It does not move.", rest, "bad"];
+  }
+  return ["It stays where it is.", `${at(start)} is the bottom of a valley already.`, "good"];
+}
+
+function tellClimb({ rose, energies, path, left }) {
+  const swings = `After ${path.length - 1} steps it still swings to and fro.`;
+  const rest =
+    "Each step is so long that it lands higher on the other side: " +
+    `step ${rose} took the energy from ${nice(energies[rose - 1])} up to ${nice(energies[rose])}. ` +
+    `${left ? "The ball has left the picture." : swings} Up to η\u00a0=\u00a02 the energy cannot rise.`;
+  return ["This is no descent.", rest, "bad"];
 }
 
 /** Settings that make sense, from any object of numbers or texts. */
 export function settingsFrom(given, otherwise = START) {
-  const list = Array.isArray(given.m) ? given.m : given.m == null ? null : String(given.m).split(",").map(Number);
-  const good = list && list.length >= 2 && list.length <= 4 && list.every((m) => Number.isFinite(m) && Math.abs(m) <= REACH);
+  const list = numbersFrom(given.m);
+  const inside = (m) => Number.isFinite(m) && Math.abs(m) <= REACH;
+  const good = list && list.length >= 2 && list.length <= 4 && list.every(inside);
   return {
     beta: numberFrom(given.beta, 0.3, 30, otherwise.beta),
     eta: numberFrom(given.eta, 0.02, 2.5, otherwise.eta),
@@ -168,11 +200,12 @@ const STYLE_BALL = `
 .amx-ball .plot { touch-action: pan-y; cursor: crosshair; }
 .amx-ball .basin { fill: var(--amx-memory); }
 .amx-ball .curve { fill: none; stroke: var(--amx-ink); stroke-width: 2; stroke-linejoin: round; }
-.amx-ball .axis { stroke: var(--amx-line); stroke-width: 1; }
 .amx-ball .drop { stroke: var(--amx-memory); stroke-width: 1; stroke-dasharray: 2 3; }
 .amx-ball .memory, .amx-ball .marble { cursor: grab; touch-action: none; }
 .amx-ball .memory circle.dot { fill: var(--amx-memory); }
-.amx-ball .memory text { fill: var(--amx-paper); font-weight: 700; text-anchor: middle; pointer-events: none; }
+.amx-ball .memory text {
+  fill: var(--amx-paper); font-weight: 700; text-anchor: middle; pointer-events: none;
+}
 .amx-ball .marble .dot { fill: var(--amx-query); stroke: var(--amx-ink); stroke-width: 1.5; }
 .amx-ball .marble .gloss { fill: #fff; opacity: .65; }
 .amx-ball .start { fill: none; stroke: var(--amx-query); stroke-width: 2; stroke-dasharray: 3 2.5; }
@@ -180,272 +213,412 @@ const STYLE_BALL = `
 .amx-ball .trace { fill: none; stroke: var(--amx-energy); stroke-width: 2; stroke-linejoin: round; }
 .amx-ball .trace-dots circle { fill: var(--amx-energy); }
 .amx-ball .level { stroke: var(--amx-energy); stroke-width: 1; stroke-dasharray: 3 3; }
-.amx-ball text.strong { fill: var(--amx-ink); font-weight: 600; }
 .amx-ball text.to { fill: var(--amx-memory); font-weight: 600; text-anchor: middle; }
 `;
+const BOX = { left: 30, top: 22, bottom: 62 }; // room around the landscape
+const BALL = 10.5; // its radius with its outline
+
+class Ball {
+  constructor(life) {
+    this.life = life;
+    this.moment = 0; // how many steps of the ride are shown, with a fraction
+    this.pegs = [];
+    const clipId = `amx-clip-${Math.random().toString(36).slice(2, 8)}`;
+    const group = (name) => svg("g", { class: name });
+    this.clip = svg("rect");
+    [this.basins, this.drops, this.trail] = ["basins", "drops", "trail"].map(group);
+    [this.frame, this.names, this.dots] = ["frame", "names", "trace-dots"].map(group);
+    this.curve = svg("path", { class: "curve" });
+    this.trace = svg("path", { class: "trace" });
+    this.level = svg("line", { class: "level" });
+    this.start = svg("circle", { class: "start", r: 9 });
+    this.marble = this.makeMarble();
+    const clipped = svg("g", { "clip-path": `url(#${clipId})` }, this.basins, this.drops, this.curve);
+    clipped.append(this.trail, this.start);
+    const clips = svg("defs", {}, svg("clipPath", { id: clipId }, this.clip));
+    this.plot = svg("svg", { class: "plot" }, clips, this.frame, clipped, this.level, this.trace);
+    this.plot.append(this.dots, this.names, this.marble);
+    life.ui.stage.append(this.plot);
+    draggable(
+      this.plot,
+      (event) => this.carry(this.pointed(event)),
+      () => this.release(),
+    );
+  }
+
+  makeMarble() {
+    const label = "Ball: arrow keys move it, Enter lets it go";
+    const names = { class: "marble", role: "slider", tabindex: "0", "aria-label": label };
+    const marble = svg("g", { ...names, "aria-valuemin": -EDGE, "aria-valuemax": EDGE });
+    marble.append(
+      svg("circle", { r: 22, fill: "transparent" }),
+      svg("circle", { class: "amx-ring", r: 15 }),
+      svg("circle", { class: "dot", r: 9.5 }),
+      svg("circle", { class: "gloss", cx: -3, cy: -3.4, r: 2.3 }),
+    );
+    const go = () => this.release();
+    draggable(marble, (event) => this.carry(this.pointed(event)), go);
+    const nudge = (dx) => {
+      this.carry(this.life.now.x + 0.05 * dx);
+      this.life.soon();
+    };
+    arrows(marble, nudge, go);
+    return marble;
+  }
+
+  // --- from numbers to places on the screen ------------------------------------------------------
+
+  sx(x) {
+    return BOX.left + ((x + EDGE) / (2 * EDGE)) * (this.split - BOX.left - 8);
+  }
+
+  sy(e) {
+    const { low, high } = this.scene;
+    return this.h - BOX.bottom - ((e - low) / (high - low)) * (this.h - BOX.bottom - BOX.top);
+  }
+
+  /** Where step t stands in the trace on the right. */
+  st(t) {
+    return this.split + 20 + (t / Math.max(8, this.ride.path.length - 1)) * (this.w - this.split - 28);
+  }
+
+  pointed(event) {
+    const px = event.clientX - this.plot.getBoundingClientRect().left;
+    return -EDGE + ((px - BOX.left) / (this.split - BOX.left - 8)) * 2 * EDGE;
+  }
+
+  /** The landscape of the present settings, and the ride through it. */
+  measure() {
+    const { m, beta, x, eta } = this.life.now;
+    const marks = landmarks(m, beta);
+    const height = (place) => energy(place, m, beta);
+    const bottom = Math.min(...marks.valleys.map(height));
+    const top = Math.max(height(-EDGE), height(EDGE), ...marks.ridges.map(height));
+    this.scene = { marks, low: bottom - 0.06 * (top - bottom), high: top };
+    this.ride = roll(x, m, beta, eta);
+  }
+
+  /** The curve between two places. */
+  ground(from, to, parts) {
+    const { m, beta } = this.life.now;
+    return Array.from({ length: parts + 1 }, (_, i) => {
+      const x = from + (i / parts) * (to - from);
+      return [this.sx(x), this.sy(energy(x, m, beta))];
+    });
+  }
+
+  // --- the picture: made once, moved by attributes -----------------------------------------------
+
+  drawLand() {
+    const { m, beta } = this.life.now;
+    this.w = Math.max(260, this.life.ui.stage.clientWidth);
+    this.h = this.w < 480 ? 270 : 310;
+    this.split = BOX.left + (this.w - BOX.left) * 0.7;
+    size(this.plot, this.w, this.h);
+    const floor = this.h - BOX.bottom;
+    set(this.clip, { x: BOX.left, y: 0, width: this.split - BOX.left - 8, height: floor });
+    this.curve.setAttribute("d", line(this.ground(-EDGE, EDGE, 240)));
+    this.drawBasins(floor);
+    this.drawFrame(floor);
+    const drop = (x) => {
+      const ends = { x1: this.sx(x), x2: this.sx(x), y1: this.sy(energy(x, m, beta)), y2: floor };
+      return svg("line", { class: "drop", ...ends });
+    };
+    this.drops.replaceChildren(...m.map(drop));
+    this.drawMemories(floor);
+  }
+
+  drawFrame(floor) {
+    const right = this.split + 20;
+    const narrow = this.w < 480;
+    const axis = (x1, x2) => svg("line", { class: "axis", x1, x2, y1: floor, y2: floor });
+    const tick = (e) => {
+      const whole = Math.abs(e * 10) % 10 < 0.01;
+      return svg("text", { x: BOX.left - 6, y: this.sy(e) + 4, class: "end" }, nice(e, whole ? 0 : 1));
+    };
+    const over = narrow ? { x: this.w, class: "strong end" } : { x: right, class: "strong" };
+    this.frame.replaceChildren(
+      svg("text", { x: BOX.left, y: 12, class: "strong" }, "energy E(x)"),
+      svg("text", { ...over, y: 12 }, narrow ? "over steps" : "the same, step by step"),
+      axis(BOX.left, this.split - 8),
+      axis(right, this.w),
+      ...this.ticks().map(tick),
+    );
+  }
+
+  ticks() {
+    const { low, high } = this.scene;
+    const unit = [0.1, 0.2, 0.5, 1, 2].find((u) => (high - low) / u <= 5) ?? 4;
+    const first = Math.ceil(low / unit);
+    return Array.from({ length: Math.floor(high / unit) - first + 1 }, (_, i) => (first + i) * unit);
+  }
+
+  /** The valleys, each with the memories that it leads to. */
+  drawBasins(floor) {
+    const { marks } = this.scene;
+    const { m } = this.life.now;
+    const edges = [-EDGE, ...marks.ridges, EDGE];
+    const parts = edges.slice(0, -1).map((from, i) => {
+      const [left, right] = [from, edges[i + 1]].map((x) => this.sx(x));
+      const owners = [...LETTERS].filter((_, k) => k < m.length && valleyOf(m[k], marks) === i);
+      const text = right - left < 62 ? owners.join("") : `leads to ${owners.join(" + ")}`;
+      const land = [[left, floor], ...this.ground(from, edges[i + 1], 60), [right, floor]];
+      return {
+        land: svg("path", { class: "basin", opacity: i % 2 ? 0.2 : 0.1, d: `${line(land)}Z` }),
+        name: svg("text", { class: "to", x: (left + right) / 2, y: this.h - 12 }, text),
+      };
+    });
+    this.basins.replaceChildren(...parts.map(({ land }) => land));
+    this.names.replaceChildren(...parts.map(({ name }) => name));
+  }
+
+  drawMemories(floor) {
+    const { m } = this.life.now;
+    while (this.pegs.length > m.length) this.pegs.pop().remove();
+    while (this.pegs.length < m.length) this.pegs.push(this.peg(this.pegs.length));
+    this.pegs.forEach((g, i) => {
+      const words = { "aria-valuenow": m[i], "aria-valuetext": `at ${nice(m[i])}` };
+      set(g, { transform: `translate(${this.sx(m[i])} ${floor + 16})`, ...words });
+    });
+  }
+
+  peg(i) {
+    const { now, touched } = this.life;
+    const label = `Memory ${LETTERS[i]}: arrow keys move it`;
+    const names = { class: "memory", role: "slider", tabindex: "0", "aria-label": label };
+    const g = svg("g", { ...names, "aria-valuemin": -REACH, "aria-valuemax": REACH });
+    g.append(
+      svg("circle", { r: 20, fill: "transparent" }),
+      svg("circle", { class: "amx-ring", r: 15 }),
+      svg("circle", { class: "dot", r: 11 }),
+      svg("text", { y: 4 }, LETTERS[i]),
+    );
+    const put = (x) => {
+      now.m[i] = Number(clamp(x, -REACH, REACH).toFixed(2));
+      touched();
+      this.instant();
+    };
+    draggable(g, (event) => put(this.pointed(event)));
+    arrows(
+      g,
+      (dx) => put(now.m[i] + 0.05 * dx),
+      () => this.release(),
+    );
+    this.plot.insertBefore(g, this.marble);
+    return g;
+  }
+
+  /** Where the middle of a ball lies that touches the curve at x, at height e. */
+  resting(x, e) {
+    const { m, beta } = this.life.now;
+    const fall = (gradient(x, m, beta) * (this.sy(0) - this.sy(1))) / (this.sx(1) - this.sx(0));
+    const length = Math.hypot(1, fall);
+    return [this.sx(x) - (BALL * fall) / length, this.sy(e) - BALL / length];
+  }
+
+  /** Where the ball is now: [x, energy]; one that left the picture is back where it can be held. */
+  place() {
+    const { path, energies, left } = this.ride;
+    const last = path.length - 1;
+    const t = clamp(this.moment, 0, last);
+    if (last === 0 || (t >= last && left)) return [path[0], energies[0]];
+    const k = Math.min(Math.floor(t), last - 1);
+    return [path, energies].map((list) => list[k] + (t - k) * (list[k + 1] - list[k]));
+  }
+
+  /** Everything that moves while the ball rolls. */
+  drawRide() {
+    const { path, energies, left } = this.ride;
+    const last = path.length - 1;
+    const t = clamp(this.moment, 0, last);
+    const [x, e] = this.place();
+    const away = Math.abs(x) > EDGE + 0.02;
+    const spot = this.resting(clamp(x, -EDGE - 0.3, EDGE + 0.3), e);
+    set(this.marble, { transform: `translate(${spot.join(" ")})`, opacity: away ? 0 : 1 });
+    const words = `x\u00a0=\u00a0${nice(x)}, energy ${nice(e)}`;
+    set(this.marble, { "aria-valuenow": x.toFixed(2), "aria-valuetext": words });
+    const [cx, cy] = this.resting(path[0], energies[0]);
+    set(this.start, { cx, cy, opacity: t > 0.5 && !(t >= last && left) ? 1 : 0 });
+    this.drawTrace(t, e);
+    const ends = { x1: this.sx(clamp(x, -EDGE, EDGE)), x2: this.st(t), y1: this.sy(e), y2: this.sy(e) };
+    set(this.level, { ...ends, opacity: this.sy(e) > 8 ? 1 : 0 });
+  }
+
+  /** The steps so far, in the landscape and beside it. */
+  drawTrace(t, e) {
+    const { path, energies } = this.ride;
+    const shown = Math.floor(t + 1e-9);
+    const r = shown > 60 ? 2 : 3;
+    const upTo = path.map((_, i) => i).filter((i) => i <= shown && this.sy(energies[i]) > 0);
+    const dot = (cx, i) => svg("circle", { cx, cy: this.sy(energies[i]), r });
+    this.trail.replaceChildren(...upTo.map((i) => dot(this.sx(path[i]), i)));
+    this.dots.replaceChildren(...upTo.map((i) => dot(this.st(i), i)));
+    const points = upTo.map((i) => [this.st(i), this.sy(energies[i])]);
+    if (t > shown && this.sy(e) > 0) points.push([this.st(t), this.sy(e)]);
+    this.trace.setAttribute("d", line(points));
+  }
+
+  draw() {
+    this.drawLand();
+    this.drawRide();
+  }
+
+  // --- doing it ----------------------------------------------------------------------------------
+
+  say() {
+    const { m, beta, eta } = this.life.now;
+    this.life.say(...tell(this.ride, m, beta, eta));
+  }
+
+  /** The present settings from the start, and nothing said of them yet. */
+  wait() {
+    this.life.halt();
+    this.measure();
+    this.moment = 0;
+    this.draw();
+    this.showSettings();
+  }
+
+  /** The whole ride at once, for a hand that is on a slider or a memory. */
+  instant() {
+    this.wait();
+    this.moment = this.ride.path.length - 1;
+    this.drawRide();
+    this.say();
+  }
+
+  release(after = null) {
+    this.wait();
+    const last = this.ride.path.length - 1;
+    const frame = (t) => {
+      this.moment = last * t;
+      this.drawRide();
+    };
+    const pace = Math.min(3600, (this.life.now.eta > 1 ? 260 : 110) * last);
+    this.life.film(pace, frame, () => this.say(), after);
+  }
+
+  carry(x) {
+    this.life.now.x = Number(clamp(x, -EDGE + 0.02, EDGE - 0.02).toFixed(2));
+    this.life.touched();
+    this.wait();
+  }
+
+  /** One memory more or less. */
+  crowd(change) {
+    const { m } = this.life.now;
+    if (change < 0) m.pop();
+    else m.push(widest(m));
+    this.life.touched();
+    this.release();
+  }
+
+  showSettings() {
+    const { now } = this.life;
+    this.beta.show(now.beta);
+    this.eta.show(now.eta);
+    this.more.disabled = now.m.length >= 4;
+    this.fewer.disabled = now.m.length <= 2;
+    if (this.marked !== now.m.join()) this.beta.mark(mergeBetas(now.m));
+    this.marked = now.m.join();
+  }
+
+  controls() {
+    const { ui, now, touched } = this.life;
+    const hand = (name, label, shape) =>
+      slider({
+        ...{ name, label, value: now[name], ...shape },
+        input: (value) => {
+          now[name] = value;
+          touched();
+          this.instant();
+        },
+      });
+    const sharp = { min: 0.3, max: 30, log: true, format: (v) => nice(v, v < 10 ? 2 : 1) };
+    this.beta = hand("beta", "β, how sharp", sharp);
+    const stride = { min: 0.05, max: 2.5, step: 0.05, format: (v) => nice(v) };
+    this.eta = hand("eta", "η, step size", stride);
+    this.more = push("+ memory", () => this.crowd(1));
+    this.fewer = push("− memory", () => this.crowd(-1));
+    const again = () => {
+      touched();
+      this.release();
+    };
+    ui.controls.append(this.beta.root, this.eta.root);
+    ui.row.append(push("Let go again", again), this.more, this.fewer);
+    const show = (settings) => () => this.life.show({ ...START, ...settings });
+    tries(ui.hint, "Drag the ball, drag the memories. At a red tick on β valleys merge. Or try", [
+      ["a step that is too long", show({ eta: 2.2, x: 1.3 })],
+      ["the very top of a ridge", show({ x: 0 })],
+      ["four memories", show({ m: [-1.6, -0.6, 0.3, 1.5], beta: 12, x: -0.1 })],
+    ]);
+  }
+
+  question() {
+    const why =
+      "At β\u00a0=\u00a01 the two valleys became one, and its bottom is the average of A and B: " +
+      "a place that nobody stored.";
+    this.life.ask({
+      asked: { ...START, x: -0.7 },
+      question:
+        "A and B are stored at −1 and 1, and β goes down to 0.5. " +
+        "Where will a ball from −0.70 come to rest?",
+      answers: [
+        ["near", "At A, it is nearer"],
+        ["between", "Between the two"],
+      ],
+      reply: (key) => `${key === "between" ? "Yes" : "No"}, between them. ${why}`,
+      answer: (done) => this.flatten(done),
+    });
+  }
+
+  /** The answer to the question: beta falls, then the ball is let go. */
+  flatten(done) {
+    const { now } = this.life;
+    this.moment = 0;
+    const frame = (t) => {
+      now.beta = Number((START.beta * (0.5 / START.beta) ** t).toPrecision(3));
+      this.measure();
+      this.draw();
+      this.showSettings();
+    };
+    this.life.film(
+      2400,
+      frame,
+      () => {},
+      () => this.release(done),
+    );
+  }
+
+  open() {
+    this.controls();
+    this.question();
+    this.wait();
+    return this.life.open({
+      draw: () => this.draw(),
+      seen: this.life.ui.stage,
+      state: () => {
+        const [x, e] = this.place();
+        return { x, energy: e, step: Math.floor(this.moment), valleys: this.scene.marks.valleys };
+      },
+    });
+  }
+}
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
   const life = explorable(element, options, {
-    name: "ball", title: "A ball in a landscape",
+    name: "ball",
+    title: "A ball in a landscape",
     label: "Explorable: a ball rolls downhill in the energy landscape of a one-dimensional memory",
-    style: STYLE_BALL, start: START, settingsFrom, play: release,
-    anew() { mergers(); place(); },
+    ...{ style: STYLE_BALL, start: START, settingsFrom },
+    play: (after) => view.release(after),
   });
-  const { ui, now, touched, halt } = life;
-  let ride = null; // the path that is shown
-  let moment = 0; // how many of its steps are shown, with a fraction
-  let scene = null; // the landscape of the present settings, measured once
-
-  // --- the picture: made once, moved by attributes -------------------------------------------
-  const layer = (name, attributes = {}) => svg("g", { class: name, ...attributes });
-  const clipId = `amx-clip-${Math.random().toString(36).slice(2, 8)}`;
-  const clip = svg("rect");
-  const basins = layer("basins");
-  const curve = svg("path", { class: "curve" });
-  const drops = layer("drops");
-  const trail = layer("trail");
-  const level = svg("line", { class: "level" });
-  const start = svg("circle", { class: "start", r: 9 });
-  const frame = layer("frame");
-  const handles = layer("handles");
-  const trace = svg("path", { class: "trace" });
-  const dots = layer("trace-dots");
-  const marble = svg("g", { class: "marble", role: "slider", tabindex: "0", "aria-label": "Ball: arrow keys move it, Enter lets it go", "aria-valuemin": -EDGE, "aria-valuemax": EDGE },
-    svg("circle", { r: 22, fill: "transparent" }), svg("circle", { class: "amx-ring", r: 15 }),
-    svg("circle", { class: "dot", r: 9.5 }), svg("circle", { class: "gloss", cx: -3, cy: -3.4, r: 2.3 }));
-  const clipped = svg("g", { "clip-path": `url(#${clipId})` }, basins, drops, curve, trail, start);
-  const plot = svg("svg", { class: "plot" }, svg("defs", {}, svg("clipPath", { id: clipId }, clip)), frame, clipped, level, trace, dots, handles, marble);
-  ui.stage.append(plot);
-
-  let w = 600;
-  let h = 300;
-  const box = { left: 30, top: 22, bottom: 62 };
-  const split = () => box.left + (w - box.left) * 0.7;
-  const sx = (x) => box.left + ((x + EDGE) / (2 * EDGE)) * (split() - box.left - 8);
-  const unx = (px) => -EDGE + ((px - box.left) / (split() - box.left - 8)) * 2 * EDGE;
-  const sy = (e) => h - box.bottom - ((e - scene.low) / (scene.high - scene.low)) * (h - box.bottom - box.top);
-  const st = (t) => split() + 20 + (t / Math.max(8, ride.path.length - 1)) * (w - split() - 28);
-
-  function measure() {
-    const marks = landmarks(now.m, now.beta);
-    const at = (x) => energy(x, now.m, now.beta);
-    const bottom = Math.min(...marks.valleys.map(at));
-    const top = Math.max(at(-EDGE), at(EDGE), ...marks.ridges.map(at));
-    scene = { marks, low: bottom - 0.06 * (top - bottom), high: top };
-    ride = roll(now.x, now.m, now.beta, now.eta);
-  }
-
-  function ticks() {
-    const span = scene.high - scene.low;
-    const unit = [0.1, 0.2, 0.5, 1, 2].find((u) => span / u <= 5) ?? 4;
-    const list = [];
-    for (let i = Math.ceil(scene.low / unit); i * unit <= scene.high; i++) list.push(i * unit);
-    return list;
-  }
-
-  function drawLand() {
-    w = Math.max(260, ui.stage.clientWidth);
-    h = w < 480 ? 270 : 310;
-    set(plot, { width: w, height: h, viewBox: `0 0 ${w} ${h}`, style: `height:${h}px` });
-    const floor = h - box.bottom;
-    set(clip, { x: box.left, y: 0, width: split() - box.left - 8, height: floor });
-    const points = [];
-    for (let px = 0; px <= 240; px++) {
-      const x = -EDGE + (px / 240) * 2 * EDGE;
-      points.push(`${sx(x).toFixed(1)},${sy(energy(x, now.m, now.beta)).toFixed(1)}`);
-    }
-    curve.setAttribute("d", `M${points.join("L")}`);
-    drawBasins(floor);
-    frame.replaceChildren(
-      svg("text", { x: box.left, y: 12, class: "strong" }, "energy E(x)"),
-      svg("text", { x: split() + 20, y: 12, class: "strong" }, w < 480 ? "over steps" : "the same, step by step"),
-      svg("line", { class: "axis", x1: box.left, x2: split() - 8, y1: floor, y2: floor }),
-      svg("line", { class: "axis", x1: split() + 20, x2: w, y1: floor, y2: floor }),
-      ...ticks().map((e) => svg("text", { x: box.left - 6, y: sy(e) + 4, "text-anchor": "end" }, nice(e, Math.abs(e * 10) % 10 < 0.01 ? 0 : 1))),
-    );
-    drops.replaceChildren(...now.m.map((m) => svg("line", { class: "drop", x1: sx(m), x2: sx(m), y1: sy(energy(m, now.m, now.beta)), y2: floor })));
-    drawMemories(floor);
-  }
-
-  function drawBasins(floor) {
-    const edges = [-EDGE, ...scene.marks.ridges, EDGE];
-    const names = (i) => now.m.map((m, k) => [LETTERS[k], valleyOf(m, scene.marks)]).filter(([, v]) => v === i).map(([letter]) => letter);
-    const parts = [];
-    for (let i = 0; i + 1 < edges.length; i++) {
-      const land = [];
-      for (let k = 0; k <= 60; k++) {
-        const x = edges[i] + (k / 60) * (edges[i + 1] - edges[i]);
-        land.push(`${sx(x).toFixed(1)},${sy(energy(x, now.m, now.beta)).toFixed(1)}`);
-      }
-      parts.push(svg("path", { class: "basin", opacity: i % 2 ? 0.2 : 0.1, d: `M${sx(edges[i])},${floor}L${land.join("L")}L${sx(edges[i + 1])},${floor}Z` }));
-    }
-    basins.replaceChildren(...parts);
-    const wide = (i) => sx(edges[i + 1]) - sx(edges[i]);
-    handles.replaceChildren(...edges.slice(0, -1).map((edge, i) =>
-      svg("text", { class: "to", x: (sx(edge) + sx(edges[i + 1])) / 2, y: h - 12 }, wide(i) < 60 ? names(i).join("") : `leads to ${names(i).join(" + ")}`)));
-  }
-
-  const pegs = [];
-  function drawMemories(floor) {
-    while (pegs.length > now.m.length) pegs.pop().remove();
-    while (pegs.length < now.m.length) pegs.push(peg(pegs.length));
-    pegs.forEach((g, i) => {
-      set(g, { transform: `translate(${sx(now.m[i])} ${floor + 16})`, "aria-valuenow": now.m[i], "aria-valuetext": `${LETTERS[i]} at ${nice(now.m[i])}` });
-      plot.insertBefore(g, marble);
-    });
-  }
-
-  function peg(i) {
-    const g = svg("g", { class: "memory", role: "slider", tabindex: "0", "aria-label": `Memory ${LETTERS[i]}: arrow keys move it`, "aria-valuemin": -REACH, "aria-valuemax": REACH },
-      svg("circle", { r: 20, fill: "transparent" }), svg("circle", { class: "amx-ring", r: 15 }), svg("circle", { class: "dot", r: 11 }), svg("text", { y: 4 }, LETTERS[i]));
-    const put = (x) => {
-      now.m[i] = Number(clamp(x, -REACH, REACH).toFixed(2));
-      touched();
-      instant();
-    };
-    draggable(g, (event) => put(unx(local(event))));
-    arrows(g, (dx) => put(now.m[i] + 0.05 * dx), release);
-    return g;
-  }
-
-  const local = (event) => event.clientX - plot.getBoundingClientRect().left;
-
-  /** Where the middle of a ball lies that touches the curve at x, at height e. */
-  function resting(x, e) {
-    const fall = (gradient(x, now.m, now.beta) * (sy(0) - sy(1))) / (sx(1) - sx(0));
-    const length = Math.hypot(1, fall);
-    return [sx(x) - (10.5 * fall) / length, sy(e) - 10.5 / length];
-  }
-
-  /** Everything that moves while the ball rolls. */
-  function drawRide() {
-    const last = ride.path.length - 1;
-    const t = clamp(moment, 0, last);
-    const k = Math.min(Math.floor(t), Math.max(0, last - 1));
-    const mix = (list) => (last === 0 ? list[0] : list[k] + (t - k) * (list[k + 1] - list[k]));
-    let [x, e] = [mix(ride.path), mix(ride.energies)];
-    if (t >= last && ride.left) [x, e] = [ride.path[0], ride.energies[0]]; // back where it can be held
-    set(marble, { transform: `translate(${resting(clamp(x, -EDGE - 0.3, EDGE + 0.3), e).join(" ")})`, opacity: Math.abs(x) > EDGE + 0.02 ? 0 : 1, "aria-valuenow": x.toFixed(2), "aria-valuetext": `x\u00a0=\u00a0${nice(x)}, energy ${nice(e)}` });
-    const [cx, cy] = resting(ride.path[0], ride.energies[0]);
-    set(start, { cx, cy, opacity: t > 0.5 && !(t >= last && ride.left) ? 1 : 0 });
-    const shown = Math.floor(t + 1e-9);
-    const small = shown > 60 ? 2 : 3;
-    const visible = (i) => sy(ride.energies[i]) > 0;
-    const upTo = Array.from({ length: shown + 1 }, (_, i) => i).filter(visible);
-    trail.replaceChildren(...upTo.map((i) => svg("circle", { cx: sx(ride.path[i]), cy: sy(ride.energies[i]), r: small })));
-    dots.replaceChildren(...upTo.map((i) => svg("circle", { cx: st(i), cy: sy(ride.energies[i]), r: small })));
-    const line = upTo.map((i) => `${st(i).toFixed(1)},${sy(ride.energies[i]).toFixed(1)}`);
-    if (t > shown && sy(e) > 0) line.push(`${st(t).toFixed(1)},${sy(e).toFixed(1)}`);
-    trace.setAttribute("d", `M${line.join("L")}`);
-    set(level, { x1: sx(clamp(x, -EDGE, EDGE)), x2: st(t), y1: sy(e), y2: sy(e), opacity: sy(e) > 8 ? 1 : 0 });
-  }
-
-  const say = () => ui.say(...tell(ride, now.m, now.beta, now.eta));
-
-  /** The whole ride at once, for a hand that is on a slider or a memory. */
-  function instant() {
-    place();
-    moment = ride.path.length - 1;
-    drawRide();
-    life.later(say, 120);
-  }
-
-  /** Show the present settings with the ball at its start. */
-  function place() {
-    halt();
-    measure();
-    moment = 0;
-    drawLand();
-    drawRide();
-    controls();
-  }
-
-  function release(after = null) {
-    halt();
-    measure();
-    drawLand();
-    const last = ride.path.length - 1;
-    const pace = Math.min(3600, (now.eta > 1 ? 260 : 110) * last);
-    life.film(pace, (t) => {
-      moment = last * t;
-      drawRide();
-    }, say, after);
-  }
-
-  // --- hands ---------------------------------------------------------------------------------
-  const carry = (x) => {
-    now.x = Number(clamp(x, -EDGE + 0.02, EDGE - 0.02).toFixed(2));
-    touched();
-    place();
-  };
-  draggable(marble, (event) => carry(unx(local(event))), release);
-  draggable(plot, (event) => carry(unx(local(event))), release);
-  arrows(marble, (dx) => carry((moment > 0 ? ride.path[0] : now.x) + 0.05 * dx), release);
-
-  const betaSlider = slider({
-    name: "beta", label: "β, how sharp", min: 0.3, max: 30, log: true, value: now.beta, format: (v) => nice(v, v < 10 ? 2 : 1),
-    input: (v) => { now.beta = v; touched(); instant(); },
-  });
-  const etaSlider = slider({
-    name: "eta", label: "η, step size", min: 0.05, max: 2.5, step: 0.05, value: now.eta, format: (v) => nice(v),
-    input: (v) => { now.eta = v; touched(); instant(); },
-  });
-  const more = node("button", { type: "button", class: "amx-push", onclick: () => crowd(1) }, "+ memory");
-  const fewer = node("button", { type: "button", class: "amx-push", onclick: () => crowd(-1) }, "− memory");
-  ui.controls.append(betaSlider.root, etaSlider.root);
-  ui.row.append(node("button", { type: "button", class: "amx-push", onclick: () => { touched(); release(); } }, "Let go again"), more, fewer);
-
-  function crowd(change) {
-    if (change < 0) now.m.pop();
-    else now.m.push(widest(now.m));
-    touched();
-    mergers();
-    place();
-    release();
-  }
-
-  function mergers() {
-    betaSlider.mark(mergeBetas(now.m));
-  }
-
-  function controls() {
-    betaSlider.show(now.beta);
-    etaSlider.show(now.eta);
-    more.disabled = now.m.length >= 4;
-    fewer.disabled = now.m.length <= 2;
-    const key = now.m.join();
-    if (controls.key !== key) mergers();
-    controls.key = key;
-  }
-
-  const show = (settings) => () => life.show({ ...START, ...settings });
-  tries(ui.hint, "Drag the ball, drag the memories. At a red tick on β valleys merge. Or try", [
-    ["a step that is too long", show({ eta: 2.2, x: 1.3 })], ["the very top of a ridge", show({ x: 0 })],
-    ["four memories", show({ m: [-1.6, -0.6, 0.3, 1.5], beta: 12, x: -0.1 })]]);
-
-  life.ask({
-    asked: { ...START, x: -0.7 },
-    question: "A and B are stored at −1 and 1, and β goes down to 0.5. Where will a ball from −0.70 come to rest?",
-    answers: [["near", "At A, it is nearer"], ["between", "Between the two"]],
-    reply: (key) => `${key === "between" ? "Yes, between them." : "No, between them."} At β\u00a0=\u00a01 the two valleys became one, and its bottom is the average of A and B: a place that nobody stored.`,
-    answer(done) {
-      life.film(2400, (t) => {
-        now.beta = Number((4 * (0.5 / 4) ** t).toPrecision(3));
-        measure();
-        drawLand();
-        drawRide();
-        controls();
-        ui.say(`β\u00a0=\u00a0${nice(now.beta)}:`, scene.marks.valleys.length > 1 ? "two valleys." : "one valley. They merged at β\u00a0=\u00a01/a²\u00a0=\u00a01.00.");
-      }, () => release(done));
-    },
-  });
-
-  mergers();
-  place();
-  return life.open({ draw() { drawLand(); drawRide(); }, seen: ui.stage });
+  const view = new Ball(life);
+  return view.open();
 }
 
+/** Where one more memory has most room. */
 function widest(memories) {
   const spots = [-REACH, ...memories, REACH].sort((a, b) => a - b);
   let best = [0, 0];

@@ -1,4 +1,20 @@
-import { colours, explorable, nice, node, numberFrom, pen, random, reducedMotion, rgb, slider, svg, set, tries } from "./common.js";
+import {
+  colours,
+  explorable,
+  line,
+  nice,
+  node,
+  numberFrom,
+  pen,
+  push,
+  random,
+  reducedMotion,
+  size,
+  slider,
+  svg,
+  tries,
+} from "./common.js";
+import { Plane, field, heat } from "./landscape.js";
 
 // Teach a dinosaur: memories learn by lowering the energy of what they are shown. It must teach:
 // nothing but "lower the energy of the data" is needed, and without noise at the start the
@@ -36,6 +52,7 @@ const LAST_NOISE = 0.1;
 const SPREAD = 1.5; // of the memories at the start
 const EDGE = 3.5; // the picture shows -EDGE..EDGE
 const DEAD = 0.05; // of a fair share
+const FAR = 45; // e^-45 is lost in the rounding of a sum that is 1 or more
 const START = { noise: 1, beta: 60, k: 120, seed: 1 };
 
 /** Pairs of independent standard normal numbers from a uniform die (Box and Muller). */
@@ -50,7 +67,7 @@ export function normals(n, dice) {
   return out;
 }
 
-/** For each point, weight and energy: calls each(b, weights, energy). */
+/** For each point, weights and energy: calls each(b, weights, energy). */
 function answer(points, memories, beta, each) {
   const k = memories.length / 2;
   const p = new Float64Array(k);
@@ -63,7 +80,11 @@ function answer(points, memories, beta, each) {
       if (p[m] < least) least = p[m];
     }
     let sum = 0;
-    for (let m = 0; m < k; m++) sum += (p[m] = Math.exp(-beta * (p[m] - least)));
+    for (let m = 0; m < k; m++) {
+      const behind = beta * (p[m] - least);
+      p[m] = behind > FAR ? 0 : Math.exp(-behind);
+      sum += p[m];
+    }
     for (let m = 0; m < k; m++) p[m] /= sum;
     each(b, p, least - Math.log(sum) / beta);
   }
@@ -90,7 +111,9 @@ export function slope(points, memories, beta) {
 export function loads(points, memories, beta) {
   const k = memories.length / 2;
   const found = new Float64Array(k);
-  answer(points, memories, beta, (b, p) => p.forEach((w, m) => { found[m] += (w * k * 2) / points.length; }));
+  answer(points, memories, beta, (b, p) => {
+    for (let m = 0; m < k; m++) found[m] += (p[m] * k * 2) / points.length;
+  });
   return found;
 }
 
@@ -101,7 +124,7 @@ export function adam(state, gradient, lr = LR) {
   for (let i = 0; i < memories.length; i++) {
     first[i] += 0.1 * (gradient[i] - first[i]);
     second[i] = 0.999 * second[i] + 0.001 * gradient[i] * gradient[i];
-    memories[i] -= (lr / (1 - 0.9 ** t)) * first[i] / (Math.sqrt(second[i] / (1 - 0.999 ** t)) + 1e-8);
+    memories[i] -= ((lr / (1 - 0.9 ** t)) * first[i]) / (Math.sqrt(second[i] / (1 - 0.999 ** t)) + 1e-8);
   }
 }
 
@@ -152,15 +175,50 @@ export function dead(memories, beta) {
   return Array.from(loads(CROWD, memories, beta), (load) => load < DEAD);
 }
 
+/** The energies of a grid of places; Infinity where all memories are too far for a number. */
+export function energies({ xs, ys }, memories, beta) {
+  const k = memories.length / 2;
+  const part = (places, d) => {
+    const out = new Float64Array(places.length * k);
+    for (let i = 0; i < places.length; i++) {
+      for (let m = 0; m < k; m++)
+        out[i * k + m] = Math.exp(-0.5 * beta * (places[i] - memories[2 * m + d]) ** 2);
+    }
+    return out;
+  };
+  const [across, down] = [part(xs, 0), part(ys, 1)];
+  const out = new Float64Array(xs.length * ys.length);
+  for (let j = 0, p = 0; j < ys.length; j++) {
+    for (let i = 0; i < xs.length; i++, p++) {
+      let sum = 0;
+      for (let m = 0, u = i * k, v = j * k; m < k; m++) sum += across[u + m] * down[v + m];
+      out[p] = -Math.log(sum) / beta;
+    }
+  }
+  return out;
+}
+
+/** Why memories died. */
+function reason({ noise, beta }) {
+  if (noise < 0.5) {
+    return (
+      "They lie where no data fall, another memory answers for everything near them, " +
+      "and nothing ever pulls. Start with more noise."
+    );
+  }
+  if (beta > 120) {
+    return "The valleys are so narrow that the nearest memory takes all. Lower β, or start with more noise.";
+  }
+  return "Other memories answer for everything that falls near them.";
+}
+
 /** What happened, in words. */
 export function tell(count, { noise, k, beta }) {
   const drew = `${k - count} of ${k} memories drew the dinosaur`;
   if (count === 0) return [`${drew}.`, "Every one of them answers for a piece of the line.", "good"];
   const are = count === 1 ? "One is dead" : `${count} are dead`;
   if (count / k < 0.05) return [`${drew}.`, `${are}: no point of the dinosaur is theirs.`, "good"];
-  const why = noise < 0.5 ? "They lie where no data fall, another memory answers for everything near them, and nothing ever pulls. Start with more noise."
-    : beta > 120 ? "The valleys are so narrow that the nearest memory takes all. Lower β, or start with more noise." : "Other memories answer for everything that falls near them.";
-  return [`${are}, of ${k}.`, why, "bad"];
+  return [`${are}, of ${k}.`, reason({ noise, beta }), "bad"];
 }
 
 /** Settings with everything checked: what is missing or out of range is the start's. */
@@ -173,166 +231,210 @@ export function settingsFrom(given = {}) {
   };
 }
 
-const CSS = `
-.amx-dino { display: grid; grid-template-columns: minmax(0, 1.25fr) minmax(0, 1fr); gap: 1rem; align-items: end; }
-.amx-dino canvas { aspect-ratio: 1; border: 1px solid var(--amx-line); border-radius: 8px; }
-.amx-dino .e { fill: none; stroke: var(--amx-energy); stroke-width: 2; }
-.amx-dino .d { fill: none; stroke: var(--amx-wrong); stroke-width: 2; }
-.amx-dino .axis { stroke: var(--amx-line); }
-.amx-dino .strong { fill: var(--amx-ink); }
-@media (max-width: 480px) { .amx-dino { grid-template-columns: 1fr; } }
+const STYLE_DINOSAUR = `
+.amx-dinosaur .board {
+  display: grid; grid-template-columns: minmax(0, 1.25fr) minmax(0, 1fr); gap: 1rem; align-items: end;
+}
+.amx-dinosaur canvas { aspect-ratio: 1; border: 1px solid var(--amx-line); border-radius: 8px; }
+.amx-dinosaur .e { fill: none; stroke: var(--amx-energy); stroke-width: 2; }
+.amx-dinosaur .d { fill: none; stroke: var(--amx-wrong); stroke-width: 2; }
+@media (max-width: 480px) { .amx-dinosaur .board { grid-template-columns: 1fr; } }
 `;
+const CELLS = 56; // of the picture, along each side
+const CHUNK = 15; // steps of learning a frame
 
-/** Put the explorable into `element`. */
+class Dinosaur {
+  constructor(life) {
+    this.life = life;
+    this.plane = new Plane([-EDGE, EDGE], [-EDGE, EDGE]);
+    this.trace = [];
+    this.gone = [];
+    const label =
+      "Points of a dinosaur in orange, memories in blue, dead memories as vermilion crosses, " +
+      "low energy in green.";
+    this.canvas = node("canvas", { role: "img", "aria-label": label });
+    this.plot = svg("svg", { "aria-hidden": "true" });
+    life.ui.stage.append(node("div", { class: "board" }, this.canvas, this.plot));
+  }
+
+  draw() {
+    const { plane } = this;
+    plane.w = plane.h = Math.max(200, this.canvas.clientWidth);
+    const hue = colours(this.life.ui.root);
+    const ink = pen(this.canvas, plane.w, plane.h);
+    const { memories } = this.student.state;
+    const values = energies(plane.cells(CELLS, CELLS), memories, this.life.now.beta);
+    const grid = { ...field(values, CELLS, CELLS), low: 0, high: 0.35 };
+    const depth = (share) => 0.59 * (1 - share);
+    heat(ink, grid, { w: plane.w, h: plane.h, colour: hue.energy, paper: hue.paper, depth });
+    ink.fillStyle = hue.query;
+    ink.beginPath();
+    for (let i = 0; i < POINTS.length; i += 2) {
+      const [x, y] = plane.to([POINTS[i], POINTS[i + 1]]);
+      ink.moveTo(x + 2.2, y);
+      ink.arc(x, y, 2.2, 0, 7);
+    }
+    ink.fill();
+    for (let m = 0; 2 * m < memories.length; m++) {
+      const [x, y] = plane.to([memories[2 * m], memories[2 * m + 1]]);
+      if (this.gone[m]) cross(ink, x, y, hue);
+      else dot(ink, x, y, hue);
+    }
+    this.drawTrace();
+  }
+
+  drawTrace() {
+    const w = Math.max(200, this.plot.clientWidth || this.plot.parentNode.clientWidth);
+    const h = w < 260 ? 270 : 230;
+    size(this.plot, w, h);
+    this.plot.replaceChildren(
+      ...this.panel("e", "energy of a batch", { w, top: 22, bottom: 0.44 * h }),
+      ...this.panel("d", "dead memories", { w, top: 0.44 * h + 34, bottom: h - 8 }),
+    );
+  }
+
+  /** One number of the trace over the steps. */
+  panel(key, text, { w, top, bottom }) {
+    const values = this.trace.map((row) => row[key]);
+    const high = Math.max(key === "d" ? 10 : 0.01, ...values);
+    const low = Math.min(0, ...values);
+    const place = (row) => [
+      6 + (row.t / STEPS) * (w - 12),
+      bottom - ((row[key] - low) / (high - low)) * (bottom - top - 4),
+    ];
+    const last = this.trace.at(-1);
+    const value = key === "d" ? `${last.d} of ${this.life.now.k}` : nice(last.e, 3);
+    return [
+      svg("text", { x: 6, y: top - 8, class: "strong" }, `${text}: ${value}`),
+      svg("line", { class: "axis", x1: 6, x2: w - 6, y1: bottom, y2: bottom }),
+      svg("path", { class: key, d: line(this.trace.map(place)) }),
+    ];
+  }
+
+  note(e) {
+    this.gone = dead(this.student.state.memories, this.life.now.beta);
+    this.trace.push({ t: this.student.state.t, e, d: this.gone.filter(Boolean).length });
+  }
+
+  rewind() {
+    const { now, halt } = this.life;
+    halt();
+    this.student = pupil(now);
+    this.trace = [];
+    const first = pupil(now); // looks at a batch without using up the die of the student
+    this.note(slope(first.batch(0), first.state.memories, now.beta).energy);
+    this.noise.show(now.noise);
+    this.beta.show(now.beta);
+    this.k.show(now.k);
+    this.draw();
+  }
+
+  /** Learn; a frame shows some steps, and where motion is unwelcome nothing but the end is shown. */
+  play(after = null) {
+    this.rewind();
+    const still = reducedMotion();
+    const frame = () => {
+      const began = performance.now();
+      do this.note(this.student.learn(CHUNK));
+      while (still && this.student.state.t < STEPS && performance.now() - began < 12);
+      const done = this.student.state.t >= STEPS;
+      if (done || !still) this.draw();
+      return done;
+    };
+    this.life.steps(frame, () => this.life.say(...tell(this.trace.at(-1).d, this.life.now)), after);
+  }
+
+  controls() {
+    const { ui, now, touched, soon } = this.life;
+    const hand = (name, label, { format, ...shape }) =>
+      slider({
+        ...{ name, label, value: now[name], format, ...shape },
+        input: (value) => {
+          now[name] = value;
+          touched();
+          this.rewind();
+          soon();
+        },
+      });
+    const noise = { min: 0.1, max: 1.5, step: 0.05, format: (x) => nice(x) };
+    this.noise = hand("noise", "noise at the start (0.1 at the end)", noise);
+    const narrow = { min: 5, max: 250, log: true, format: (x) => nice(x, 0) };
+    this.beta = hand("beta", "β, how narrow a valley is", narrow);
+    this.k = hand("k", "K, memories", { min: 10, max: 200, step: 5, format: String });
+    ui.controls.append(this.noise.root, this.beta.root, this.k.root);
+    const again = () => {
+      now.seed = (now.seed % 999) + 1;
+      touched();
+      this.play();
+    };
+    ui.row.append(push("Teach again, from another start", again));
+    const go = (settings) => () => this.life.show({ ...START, ...settings });
+    tries(ui.hint, "Orange: what it is shown. Try", [
+      ["narrow valleys", go({ beta: 200 })],
+      ["wide valleys", go({ beta: 8 })],
+      ["only 30 memories", go({ k: 30 })],
+      ["no extra noise", go({ noise: 0.1 })],
+    ]);
+  }
+
+  question() {
+    const why =
+      "A memory far from the data answers for none of them, so nothing pulls it. " +
+      "Noise at the start carries the data to it.";
+    this.life.ask({
+      question:
+        "Suppose we leave the noise at 0.1 all along. " +
+        "How many of the 120 memories will never learn anything?",
+      answers: [
+        ["0", "None"],
+        ["5", "About five"],
+        ["30", "About thirty"],
+      ],
+      reply: (key) => `${key === "30" ? "Yes" : "No"}: about thirty. ${why}`,
+      asked: { ...START, noise: 0.1 },
+    });
+  }
+
+  open() {
+    this.controls();
+    this.question();
+    this.rewind();
+    return this.life.open({
+      draw: () => this.draw(),
+      state: () => ({ dead: this.trace.at(-1).d, step: this.trace.at(-1).t }),
+    });
+  }
+}
+
+function dot(ink, x, y, hue) {
+  Object.assign(ink, { fillStyle: hue.memory, strokeStyle: hue.paper, lineWidth: 1 });
+  ink.beginPath();
+  ink.arc(x, y, 3.6, 0, 7);
+  ink.fill();
+  ink.stroke();
+}
+
+function cross(ink, x, y, hue) {
+  Object.assign(ink, { strokeStyle: hue.wrong, lineWidth: 2 });
+  ink.beginPath();
+  for (const way of [-4, 4]) {
+    ink.moveTo(x - 4, y - way);
+    ink.lineTo(x + 4, y + way);
+  }
+  ink.stroke();
+}
+
+/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
   const life = explorable(element, options, {
-    name: "dinosaur", title: "Teach a dinosaur",
-    label: "Memories in the plane learn the outline of a dinosaur by lowering the energy of noisy points of it.",
-    style: CSS, start: START, settingsFrom, play,
+    name: "dinosaur",
+    title: "Teach a dinosaur",
+    label:
+      "Explorable: memories in the plane learn the outline of a dinosaur " +
+      "by lowering the energy of noisy points of it",
+    ...{ style: STYLE_DINOSAUR, start: START, settingsFrom },
+    play: (after) => view.play(after),
   });
-  const { ui, now, touched, soon, halt } = life;
-  let student = pupil(now);
-  let trace = [];
-  let gone = [];
-
-  const canvas = node("canvas", { role: "img", "aria-label": "Points of a dinosaur in orange, memories in blue, dead memories as vermilion crosses, low energy in green." });
-  const plot = svg("svg", { "aria-hidden": "true" });
-  ui.stage.append(node("div", { class: "amx-dino" }, canvas, plot));
-
-  function draw() {
-    const side = Math.max(200, canvas.clientWidth);
-    const ink = pen(canvas, side, side);
-    const hue = colours(ui.root);
-    const at = (v) => ((v + EDGE) / (2 * EDGE)) * side;
-    shade(ink, side, rgb(hue.energy));
-    ink.fillStyle = hue.query;
-    for (let i = 0; i < POINTS.length; i += 2) {
-      ink.beginPath();
-      ink.arc(at(POINTS[i]), side - at(POINTS[i + 1]), 2.2, 0, 7);
-      ink.fill();
-    }
-    const { memories } = student.state;
-    for (let m = 0; 2 * m < memories.length; m++) {
-      const [x, y] = [at(memories[2 * m]), side - at(memories[2 * m + 1])];
-      if (gone[m]) {
-        ink.strokeStyle = hue.wrong;
-        ink.lineWidth = 2;
-        ink.beginPath();
-        ink.moveTo(x - 4, y - 4); ink.lineTo(x + 4, y + 4); ink.moveTo(x - 4, y + 4); ink.lineTo(x + 4, y - 4);
-        ink.stroke();
-      } else {
-        ink.fillStyle = hue.memory;
-        ink.strokeStyle = hue.paper;
-        ink.lineWidth = 1;
-        ink.beginPath();
-        ink.arc(x, y, 3.6, 0, 7);
-        ink.fill();
-        ink.stroke();
-      }
-    }
-    drawTrace(side);
-  }
-
-  function shade(ink, side, [r, g, b]) {
-    const cells = 56;
-    const places = new Float64Array(2 * cells * cells);
-    for (let i = 0; i < cells * cells; i++) {
-      places[2 * i] = EDGE * (((i % cells) + 0.5) / (cells / 2) - 1);
-      places[2 * i + 1] = EDGE * (1 - (Math.floor(i / cells) + 0.5) / (cells / 2));
-    }
-    const sheet = node("canvas", { width: cells, height: cells });
-    const small = sheet.getContext("2d");
-    const image = small.createImageData(cells, cells);
-    answer(places, student.state.memories, now.beta, (i, p, e) => {
-      image.data.set([r, g, b, 150 * Math.max(0, Math.min(1, 1 - e / 0.35))], 4 * i);
-    });
-    small.putImageData(image, 0, 0);
-    ink.drawImage(sheet, 0, 0, side, side);
-  }
-
-  function drawTrace() {
-    const w = Math.max(200, plot.clientWidth || plot.parentNode.clientWidth);
-    const h = w < 260 ? 270 : 230;
-    set(plot, { viewBox: `0 0 ${w} ${h}`, style: `height:${h}px` });
-    const x = (t) => 6 + (t / STEPS) * (w - 12);
-    const parts = [["e", "energy of a batch", 22, 0.44 * h], ["d", "dead memories", 0.44 * h + 34, h - 8]];
-    plot.replaceChildren(...parts.flatMap(([key, text, top, bottom]) => {
-      const values = trace.map((row) => row[key]);
-      const high = key === "d" ? Math.max(10, ...values) : Math.max(0.01, ...values);
-      const low = key === "d" ? 0 : Math.min(0, ...values);
-      const y = (v) => bottom - ((v - low) / (high - low)) * (bottom - top - 4);
-      const path = trace.map((row) => `${x(row.t).toFixed(1)},${y(row[key]).toFixed(1)}`).join("L");
-      const last = trace.at(-1);
-      const value = last ? (key === "d" ? `${last.d} of ${now.k}` : nice(last.e, 3)) : "";
-      return [svg("text", { x: 6, y: top - 8, class: "strong" }, `${text}: ${value}`),
-        svg("line", { class: "axis", x1: 6, x2: w - 6, y1: bottom, y2: bottom }),
-        ...(trace.length > 1 ? [svg("path", { class: key, d: `M${path}` })] : [])];
-    }));
-  }
-
-  function note(energy) {
-    gone = dead(student.state.memories, now.beta);
-    trace.push({ t: student.state.t, e: energy, d: gone.filter(Boolean).length });
-  }
-
-  function rewind() {
-    halt();
-    student = pupil(now);
-    trace = [];
-    const first = pupil(now);
-    note(slope(first.batch(0), first.state.memories, now.beta).energy);
-    noiseSlider.show(now.noise);
-    betaSlider.show(now.beta);
-    kSlider.show(now.k);
-    draw();
-  }
-
-  function play(after = null) {
-    rewind();
-    const chunk = 15;
-    const done = () => {
-      ui.say(...tell(trace.at(-1).d, now));
-      if (after) after();
-    };
-    if (reducedMotion() || options.still) {
-      const until = options.still && options.settings?.steps ? options.settings.steps : STEPS;
-      while (student.state.t < until) note(student.learn(30));
-      draw();
-      done();
-      return;
-    }
-    const tick = () => {
-      note(student.learn(chunk));
-      draw();
-      if (student.state.t < STEPS) request = requestAnimationFrame(tick);
-      else done();
-    };
-    let request = requestAnimationFrame(tick);
-    life.running(() => cancelAnimationFrame(request));
-  }
-
-  function change(settings) {
-    Object.assign(now, settings);
-    touched();
-    rewind();
-    soon();
-  }
-
-  const noiseSlider = slider({ name: "noise", label: "noise at the start (0.1 at the end)", min: 0.1, max: 1.5, step: 0.05, value: now.noise, format: (x) => nice(x), input: (x) => change({ noise: x }) });
-  const betaSlider = slider({ name: "beta", label: "β, how narrow a valley is", min: 5, max: 250, log: true, value: now.beta, format: (x) => nice(x, 0), input: (x) => change({ beta: x }) });
-  const kSlider = slider({ name: "k", label: "K, memories", min: 10, max: 200, step: 5, value: now.k, format: (x) => `${x}`, input: (x) => change({ k: Math.round(x) }) });
-  ui.controls.append(noiseSlider.root, betaSlider.root, kSlider.root);
-  ui.row.append(node("button", { type: "button", class: "amx-push", onclick: () => { now.seed = (now.seed % 999) + 1; touched(); play(); } }, "Teach again, from another start"));
-  const go = (settings) => () => life.show({ ...START, ...settings });
-  tries(ui.hint, "Orange: what it is shown. Try", [["narrow valleys", go({ beta: 200 })], ["wide valleys", go({ beta: 8 })], ["only 30 memories", go({ k: 30 })], ["no extra noise", go({ noise: 0.1 })]]);
-
-  life.ask({
-    question: "Suppose we leave the noise at 0.1 all along. How many of the 120 memories will never learn anything?",
-    answers: [["0", "None"], ["5", "About five"], ["30", "About thirty"]],
-    reply: (key) => `${key === "30" ? "Yes" : "No"}: about thirty. A memory far from the data answers for none of them, so nothing pulls it. Noise at the start carries the data to it.`,
-    asked: { ...START, noise: 0.1 },
-  });
-
-  rewind();
-  return life.open({ draw });
+  const view = new Dinosaur(life);
+  return view.open();
 }

@@ -1,4 +1,20 @@
-import { address, animate, arrows, card, clamp, colours, draggable, nice, node, numberFrom, pen, prediction, random, set, slider, svg, tries, whenLookChanges, whenSeen } from "./common.js";
+import {
+  clamp,
+  colours,
+  explorable,
+  join,
+  nice,
+  node,
+  numberFrom,
+  numbersFrom,
+  pen,
+  push,
+  random,
+  slider,
+  svg,
+  tries,
+} from "./common.js";
+import { Plane, point } from "./landscape.js";
 
 // The lottery. It must teach: a sample ends at the memory that is nearest to its first noise, and
 // from far away only the outermost memories are ever nearest.
@@ -6,31 +22,44 @@ import { address, animate, arrows, card, clamp, colours, draggable, nice, node, 
 //   z <- z - eta * 2 (z - sum_mu p_mu xi_mu),   p = softmax_mu(-beta |z - xi_mu|^2),   beta = 30
 
 const NAMES = "ABCDEF";
-const START = [[0.95, 0.3], [0.25, 0.97], [-0.85, 0.53], [-0.75, -0.66], [0.5, -0.87], [0.05, 0.05]];
+const START = [
+  [0.95, 0.3],
+  [0.25, 0.97],
+  [-0.85, 0.53],
+  [-0.75, -0.66],
+  [0.5, -0.87],
+  [0.05, 0.05],
+];
 const INITIAL = { sigma: 1, m: START };
 const SIGMAS = [0.2, 10];
 const SAMPLES = 4000;
 const SHOWN = 500;
+const STEPS = 60;
 const BETA = 30;
 const ETA = 0.05;
 
-/** Index of the nearest memory. */
-export function winner(z, memories) {
+/** Index of the nearest memory; of two that are equally near, the first. */
+export function winner([x, y], memories) {
   let [best, at] = [Infinity, 0];
-  memories.forEach((m, i) => {
-    const gap = (z[0] - m[0]) ** 2 + (z[1] - m[1]) ** 2;
+  for (let i = 0; i < memories.length; i++) {
+    const gap = (x - memories[i][0]) ** 2 + (y - memories[i][1]) ** 2;
     if (gap < best) [best, at] = [gap, i];
-  });
+  }
   return at;
 }
 
 /** One step downhill on EM's energy. */
-export function step(z, memories, beta = BETA, eta = ETA) {
-  const exponents = memories.map((m) => -beta * ((z[0] - m[0]) ** 2 + (z[1] - m[1]) ** 2));
-  const top = Math.max(...exponents);
-  const raw = exponents.map((e) => Math.exp(e - top));
-  const sum = raw.reduce((a, b) => a + b, 0);
-  return [0, 1].map((d) => z[d] - 2 * eta * (z[d] - raw.reduce((s, r, i) => s + r * memories[i][d], 0) / sum));
+export function step([x, y], memories, beta = BETA, eta = ETA) {
+  const gaps = memories.map(([a, b]) => (x - a) ** 2 + (y - b) ** 2);
+  const least = Math.min(...gaps);
+  let [sum, mx, my] = [0, 0, 0];
+  memories.forEach(([a, b], i) => {
+    const pull = Math.exp(-beta * (gaps[i] - least));
+    sum += pull;
+    mx += pull * a;
+    my += pull * b;
+  });
+  return [x - 2 * eta * (x - mx / sum), y - 2 * eta * (y - my / sum)];
 }
 
 /** Standard normal points, always the same ones. */
@@ -47,248 +76,322 @@ const UNIT = noise();
 /** Share of the samples that end at each memory. */
 export function shares(memories, sigma) {
   const counts = memories.map(() => 0);
-  for (const [x, y] of UNIT) counts[winner([sigma * x, sigma * y], memories)]++;
+  const near = memories.map(([x, y]) => [x / sigma, y / sigma]);
+  for (const z of UNIT) counts[winner(z, near)]++;
   return counts.map((c) => c / UNIT.length);
 }
 
-/** Which memories are corners of the whole: for very wide noise only these are ever drawn. */
+/**
+ * Which memories are corners of the whole: their cells have no end, and very wide noise draws them alone.
+ * Seen from a corner all others lie within less than half a turn.
+ */
 export function corners(memories) {
-  return memories.map((m, i) => {
-    for (let k = 0; k < 720; k++) {
-      const [x, y] = [Math.cos((k * Math.PI) / 360), Math.sin((k * Math.PI) / 360)];
-      const others = memories.filter((_, j) => j !== i).map((o) => o[0] * x + o[1] * y);
-      if (m[0] * x + m[1] * y > Math.max(...others) + 1e-9) return true;
-    }
-    return false;
+  return memories.map(([x, y]) => {
+    const others = memories.filter(([a, b]) => a !== x || b !== y);
+    const turns = others.map(([a, b]) => Math.atan2(b - y, a - x)).sort((p, q) => p - q);
+    if (turns.length < 2) return true;
+    const gaps = turns.map((turn, i) => (i ? turn - turns[i - 1] : turn + 2 * Math.PI - turns.at(-1)));
+    return Math.max(...gaps) > Math.PI + 1e-9;
   });
 }
 
-export function settingsFrom(given) {
-  const s = { sigma: numberFrom(given.sigma, ...SIGMAS, INITIAL.sigma), m: START.map((p) => [...p]) };
-  const list = (Array.isArray(given.m) ? given.m.flat() : String(given.m ?? "").split(",")).map(Number);
-  if (list.length === 12 && list.every((v) => Number.isFinite(v) && Math.abs(v) <= 1.5)) {
-    s.m = START.map((_, i) => [list[2 * i], list[2 * i + 1]]);
-  }
-  return s;
+/**
+ * The exact borders inside a rectangle: [[i, j, [x, y], [x, y]], ...], i < j, each a piece of the line on
+ * which memories i and j are equally near and all others farther. A cell is the rectangle, cut by the line
+ * between its memory and each other one.
+ */
+export function borders(memories, [x0, x1], [y0, y1]) {
+  const found = [];
+  const frame = [
+    [x0, y0],
+    [x1, y0],
+    [x1, y1],
+    [x0, y1],
+  ];
+  memories.forEach((mine, i) => {
+    let cell = frame.map((at) => ({ at, next: -1 })); // `next`: whose border the side after it is
+    memories.forEach((other, j) => {
+      const equal = mine[0] === other[0] && mine[1] === other[1];
+      if (j !== i && !equal) cell = cut(cell, mine, other, j);
+    });
+    cell.forEach(({ at, next }, k) => {
+      if (next > i) found.push([i, next, at, cell[(k + 1) % cell.length].at]);
+    });
+  });
+  return found;
 }
 
-const percent = (q) => (q === 0 ? "never" : q < 0.01 ? `${(100 * q).toFixed(1)} %` : `${Math.round(100 * q)} %`);
+/** What is left of a polygon where `mine` is nearer than `other`; the new side belongs to j. */
+function cut(cell, mine, other, j) {
+  const excess = ([x, y]) =>
+    (x - mine[0]) ** 2 + (y - mine[1]) ** 2 - (x - other[0]) ** 2 - (y - other[1]) ** 2;
+  const left = [];
+  cell.forEach(({ at, next }, k) => {
+    const to = cell[(k + 1) % cell.length].at;
+    const [a, b] = [excess(at), excess(to)];
+    const f = a / (a - b);
+    const crossing = [at[0] + f * (to[0] - at[0]), at[1] + f * (to[1] - at[1])];
+    if (a <= 0) left.push({ at, next });
+    if (a <= 0 && b > 0) left.push({ at: crossing, next: j });
+    if (a > 0 && b <= 0) left.push({ at: crossing, next });
+  });
+  return left;
+}
 
-/** What the lottery does, in words. */
+export function settingsFrom(given) {
+  const list = numbersFrom(given.m) ?? [];
+  const good = list.length === 12 && list.every((v) => Number.isFinite(v) && Math.abs(v) <= 1.5);
+  return {
+    sigma: numberFrom(given.sigma, ...SIGMAS, INITIAL.sigma),
+    m: START.map((p, i) => (good ? [list[2 * i], list[2 * i + 1]] : [...p])),
+  };
+}
+
+function percent(q) {
+  if (q === 0) return "never";
+  return q < 0.01 ? `${(100 * q).toFixed(1)} %` : `${Math.round(100 * q)} %`;
+}
+
+/** What the lottery does, in words: [lead, rest, kind]. */
 export function tell(memories, sigma) {
   const found = shares(memories, sigma);
   const corner = corners(memories);
-  const inner = [...NAMES].filter((_, i) => !corner[i]);
-  const missing = [...NAMES].filter((_, i) => found[i] === 0);
   const most = found.indexOf(Math.max(...found));
   const lead = `${NAMES[most]} is drawn most often, in ${percent(found[most])} of the samples.`;
-  if (missing.length) return [lead, `Nothing ends at ${missing.join(", ")}: another memory was nearer to every start.`, "bad"];
-  if (inner.length) {
-    const rare = inner.map((n) => `${n} in ${percent(found[NAMES.indexOf(n)])}`).join(", ");
-    return [lead, `No corner of the whole: ${rare}. Wider noise makes that less.`, ""];
+  const missing = [...NAMES].filter((_, i) => found[i] === 0);
+  if (missing.length) {
+    const who = join(missing);
+    return [lead, `No sample ends at ${who}: wherever one started, another memory was nearer.`, "bad"];
   }
-  return [lead, "Every memory is a corner of the whole, and has a wedge of the plane for itself.", "good"];
+  if (!corner[most]) {
+    const why = `Its cell has borders on all sides, and this noise is narrow enough to start inside.`;
+    return [lead, `${why} Turn σ up: wider noise starts outside more and more often.`, ""];
+  }
+  const inner = [...NAMES].filter((_, i) => !corner[i]);
+  if (inner.length) {
+    const each = inner.map((n) => `${n} (${percent(found[NAMES.indexOf(n)])})`);
+    const cells = inner.length === 1 ? "has a small cell with borders on all sides" : "have closed cells";
+    const rest = `${join(each)} ${cells}. The others' cells have no end, and wide noise finds those.`;
+    return [lead, rest, ""];
+  }
+  return [lead, "Every memory's cell goes on for ever, so wide noise finds each of them.", "good"];
 }
 
 const STYLE_LOTTERY = `
-.amx-lottery .board { display: grid; grid-template-columns: minmax(0, 1.6fr) minmax(9rem, 1fr); gap: 1.2rem; align-items: center; }
-.amx-lottery .plot { position: relative; aspect-ratio: 1.15; overflow: hidden; border: 1px solid var(--amx-line); border-radius: 8px; }
+.amx-lottery .board {
+  display: grid; grid-template-columns: minmax(0, 1.6fr) minmax(9rem, 1fr); gap: 1.2rem; align-items: center;
+}
+.amx-lottery .plot {
+  position: relative; aspect-ratio: 1.15; overflow: hidden; border: 1px solid var(--amx-line);
+  border-radius: 8px;
+}
 .amx-lottery .plot > * { position: absolute; inset: 0; height: 100%; }
-.amx-lottery .memory { cursor: grab; }
+.amx-lottery .border { stroke: var(--amx-muted); stroke-width: 1.5; fill: none; }
+.amx-lottery .memory { cursor: grab; touch-action: none; }
 .amx-lottery .memory .dot { fill: var(--amx-memory); stroke: var(--amx-paper); stroke-width: 2; }
-.amx-lottery .memory text { fill: var(--amx-paper); font-weight: 700; text-anchor: middle; font-size: 11px; pointer-events: none; }
-.amx-lottery .bars { display: grid; grid-template-columns: auto 1fr 3.4rem; gap: .45rem .5rem; align-items: center; }
-.amx-lottery .bars u { display: block; height: 10px; border-radius: 5px; background: var(--amx-soft); text-decoration: none; }
-.amx-lottery .bars i { display: block; height: 100%; width: 0; border-radius: 5px; background: var(--amx-memory); }
-.amx-lottery .bars em { font-style: normal; font-size: .86rem; text-align: right; font-variant-numeric: tabular-nums; }
+.amx-lottery .memory text {
+  fill: var(--amx-paper); font-weight: 700; text-anchor: middle; font-size: 11px; pointer-events: none;
+}
+.amx-lottery .bars {
+  display: grid; grid-template-columns: auto 1fr 3.4rem; gap: .45rem .5rem; align-items: center;
+}
+.amx-lottery .bars u {
+  display: block; height: 10px; border-radius: 5px; background: var(--amx-soft); text-decoration: none;
+}
+.amx-lottery .bars i {
+  display: block; height: 100%; width: 0; border-radius: 5px; background: var(--amx-memory);
+}
+.amx-lottery .bars em {
+  font-style: normal; font-size: .86rem; text-align: right; font-variant-numeric: tabular-nums;
+}
 .amx-lottery .small { font-size: .86rem; color: var(--amx-muted); margin-bottom: .6rem; }
 @media (max-width: 480px) { .amx-lottery .board { grid-template-columns: 1fr; } }
 `;
 
-export function mount(element, options = {}) {
-  const ui = card(element, {
-    name: "lottery", title: "The lottery", still: options.still,
-    label: "Explorable: six memories in the plane and the noise from which samples start",
-    reset: () => begin(INITIAL, true),
-  });
-  ui.root.classList.add("amx-lottery");
-  ui.root.prepend(node("style", {}, STYLE_LOTTERY));
-  const link = address("lottery", ui.root, (given) => begin(settingsFrom(given), false));
-  let now = settingsFrom({ ...(options.settings ?? {}), ...(link.given ?? {}) });
-  let stop = () => {};
-  let walks = UNIT.slice(0, SHOWN).map((z) => [z]);
-  let moment = 0;
+class Lottery {
+  constructor(life) {
+    this.life = life;
+    this.moment = 0; // how many steps down are shown
+    this.plane = new Plane([-1.5, 1.5], [-1.5, 1.5]);
+    const label = "Starts of samples; lines part the places that belong to different memories";
+    this.land = node("canvas", { role: "img", "aria-label": label });
+    this.border = svg("path", { class: "border" });
+    this.over = svg("svg", {}, this.border);
+    this.plot = node("div", { class: "plot" }, this.land, this.over);
+    this.pegs = START.map((_, i) => this.peg(i));
+    const bars = node("div", { class: "bars", "aria-hidden": "true" });
+    this.rows = START.map((_, i) => {
+      const [bar, share] = [node("i"), node("em")];
+      bars.append(node("b", {}, NAMES[i]), node("u", {}, bar), share);
+      return { bar, share };
+    });
+    const side = node("div", {}, node("p", { class: "small" }, "Where 4 000 samples end"), bars);
+    life.ui.stage.append(node("div", { class: "board" }, this.plot, side));
+  }
 
-  const land = node("canvas", { role: "img", "aria-label": "Starts of samples; lines part the places that belong to different memories" });
-  const over = svg("svg", {});
-  const plot = node("div", { class: "plot" }, land, over);
-  const bars = node("div", { class: "bars", "aria-hidden": "true" });
-  const rows = START.map((_, i) => {
-    const [bar, share] = [node("i"), node("em")];
-    bars.append(node("b", {}, NAMES[i]), node("u", {}, bar), share);
-    return { bar, share };
-  });
-  ui.stage.append(node("div", { class: "board" }, plot,
-    node("div", {}, node("p", { class: "small" }, "Where 4 000 samples end"), bars)));
-
-  let [w, h] = [400, 350];
-  const half = () => Math.max(1.5, 1.5 * Math.min(now.sigma, 3));
-  const sx = (x) => w / 2 + (x / half()) * (h / 2);
-  const sy = (y) => h / 2 - (y / half()) * (h / 2);
-  const pegs = START.map((_, i) => {
-    const g = svg("g", { class: "memory", role: "slider", tabindex: "0", "aria-roledescription": "point", "aria-label": `Memory ${NAMES[i]}: arrow keys move it`, "aria-valuemin": -1.5, "aria-valuemax": 1.5 },
-      svg("circle", { r: 17, fill: "transparent" }), svg("circle", { class: "amx-ring", r: 13 }), svg("circle", { class: "dot", r: 9 }), svg("text", { y: 4 }, NAMES[i]));
-    over.append(g);
+  peg(i) {
+    const { now } = this.life;
     const to = (x, y) => {
-      halt();
       now.m[i] = [x, y].map((v) => Number(clamp(v, -1.5, 1.5).toFixed(3)));
-      all();
-      link.write(now);
+      this.life.touched();
+      this.instant();
     };
-    draggable(g, (event) => {
-      const box = over.getBoundingClientRect();
-      to(((event.clientX - box.left - w / 2) / (h / 2)) * half(), ((h / 2 - (event.clientY - box.top)) / (h / 2)) * half());
+    const made = point({
+      kind: "memory",
+      label: `Memory ${NAMES[i]}: arrow keys move it`,
+      text: NAMES[i],
+      range: [-1.5, 1.5],
+      carry: (event) => to(...this.plane.at(event, this.over)),
+      nudge: (dx, dy) => to(now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy),
     });
-    arrows(g, (dx, dy) => to(now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy));
-    return g;
-  });
-
-  const width = slider({
-    name: "sigma", label: "width σ of the noise (1: as far out as the memories)", min: SIGMAS[0], max: SIGMAS[1], value: now.sigma, log: true,
-    format: (v) => nice(v),
-    input: (v) => { halt(); now.sigma = v; all(); link.write(now); },
-  });
-  ui.controls.append(width.root);
-  const go = node("button", { type: "button", class: "amx-push", onclick: () => release() }, "Let them go downhill");
-  ui.row.append(go);
-
-  /** Stop what runs and put the dots back to their starts. */
-  function halt() {
-    stop();
-    guess.cancel();
-    moment = 0;
+    this.over.append(made.root);
+    return made;
   }
 
-  function walk() {
-    walks = UNIT.slice(0, SHOWN).map(([x, y]) => {
-      const film = [[now.sigma * x, now.sigma * y]];
-      for (let t = 0; t < 60; t++) film.push(step(film[t], now.m));
-      return film;
+  /** Every dot at its start. */
+  rewind() {
+    const { sigma } = this.life.now;
+    this.moment = 0;
+    this.dots = UNIT.slice(0, SHOWN).map(([x, y]) => [sigma * x, sigma * y]);
+    this.count();
+  }
+
+  /** All dots `moment` steps down. */
+  goOn(moment) {
+    for (; this.moment < Math.min(STEPS, Math.floor(moment)); this.moment++) {
+      this.dots = this.dots.map((z) => step(z, this.life.now.m));
+    }
+  }
+
+  count() {
+    this.found = shares(this.life.now.m, this.life.now.sigma);
+    this.rows.forEach(({ bar, share }, i) => {
+      bar.style.width = `${(100 * this.found[i]).toFixed(1)}%`;
+      share.textContent = percent(this.found[i]);
     });
   }
 
-  function draw() {
-    w = plot.clientWidth;
-    h = plot.clientHeight;
-    if (!w) return;
-    const c = colours(ui.root);
-    const context = pen(land, w, h);
-    border(context, c);
-    context.fillStyle = c.query;
+  draw() {
+    const { ui, now } = this.life;
+    if (!this.plane.resize(this.plot)) return;
+    const { plane } = this;
+    const tall = 1.5 * clamp(now.sigma, 1, 3);
+    const wide = (tall * plane.w) / plane.h;
+    Object.assign(plane, { x0: -wide, x1: wide, y0: -tall, y1: tall });
+    this.over.setAttribute("viewBox", `0 0 ${plane.w} ${plane.h}`);
+    const pieces = borders(now.m, [-wide, wide], [-tall, tall]);
+    const path = pieces.map(([, , p, q]) => `M${plane.to(p).join(",")}L${plane.to(q).join(",")}`);
+    this.border.setAttribute("d", path.join(""));
+    this.pegs.forEach((peg, i) => peg.show(plane, now.m[i]));
+    const context = pen(this.land, plane.w, plane.h);
+    context.fillStyle = colours(ui.root).query;
     context.globalAlpha = 0.75;
-    const at = Math.min(60, Math.floor(moment));
-    for (const film of walks) {
-      const [x, y] = film[Math.min(at, film.length - 1)];
+    for (const z of this.dots) {
       context.beginPath();
-      context.arc(sx(x), sy(y), 2, 0, 7);
+      context.arc(...plane.to(z), 2, 0, 7);
       context.fill();
     }
     context.globalAlpha = 1;
-    over.setAttribute("viewBox", `0 0 ${w} ${h}`);
-    pegs.forEach((g, i) => {
-      const [x, y] = now.m[i];
-      set(g, { transform: `translate(${sx(x).toFixed(2)} ${sy(y).toFixed(2)})`, "aria-valuenow": x, "aria-valuetext": `at ${nice(x)}, ${nice(y)}` });
+  }
+
+  say() {
+    this.life.say(...tell(this.life.now.m, this.life.now.sigma));
+  }
+
+  /** The starts and their counts at once, for a hand that is on something. */
+  instant() {
+    this.life.halt();
+    this.rewind();
+    this.draw();
+    this.say();
+  }
+
+  play(after = null) {
+    this.life.halt();
+    this.width.show(this.life.now.sigma);
+    this.rewind();
+    const frame = (t) => {
+      this.goOn(STEPS * t);
+      this.draw();
+    };
+    this.life.film(2200, frame, () => this.say(), after);
+  }
+
+  /** The answer to the question: the noise gets ten times wider, and the bars follow. */
+  widen(done) {
+    const frame = (t) => {
+      this.life.now.sigma = Number((INITIAL.sigma * 10 ** t).toPrecision(3));
+      this.width.show(this.life.now.sigma);
+      this.rewind();
+      this.draw();
+    };
+    this.life.film(2600, frame, () => this.say(), done);
+  }
+
+  controls() {
+    const { ui, now, touched } = this.life;
+    this.width = slider({
+      name: "sigma",
+      label: "width σ of the noise (1: as far out as the memories)",
+      ...{ min: SIGMAS[0], max: SIGMAS[1], value: now.sigma, log: true, format: (v) => nice(v) },
+      input: (v) => {
+        now.sigma = v;
+        touched();
+        this.instant();
+      },
+    });
+    ui.controls.append(this.width.root);
+    ui.row.append(push("Let them go downhill", () => this.play()));
+    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
+    const inside = START.map(([x, y], i) => (i === 0 ? [0.4 * x, 0.4 * y] : [x, y]));
+    tries(ui.hint, "Drag the memories. Or try", [
+      ["noise from far away", show({ sigma: 10 })],
+      ["one short memory more", show({ sigma: 3, m: inside })],
+      ["one long memory", show({ sigma: 3, m: [[1.45, 0.4], ...START.slice(1)] })],
+    ]);
+  }
+
+  question() {
+    const why =
+      "F is nearest only in a small cell around the middle, and wide noise hardly ever starts there. " +
+      "The others have wedges that never end.";
+    this.life.ask({
+      question:
+        "F lies in the middle of the others. The noise gets ten times wider. " +
+        "Will F be drawn more often, or less?",
+      answers: [
+        ["more", "More often"],
+        ["less", "Less often"],
+      ],
+      reply: (key) => `${key === "less" ? "Yes, less often." : "Less often."} ${why}`,
+      asked: INITIAL,
+      answer: (done) => this.widen(done),
     });
   }
 
-  /** Lines where two memories are equally near, found on a grid. */
-  function border(context, c) {
-    const size = 3;
-    const owner = (i, j) => winner([((i * size - w / 2) / (h / 2)) * half(), ((h / 2 - j * size) / (h / 2)) * half()], now.m);
-    context.fillStyle = c.muted;
-    let above = [];
-    for (let j = 0; j * size < h; j++) {
-      const line = [];
-      for (let i = 0; i * size < w; i++) {
-        line.push(owner(i, j));
-        if ((i && line[i] !== line[i - 1]) || (j && line[i] !== above[i])) context.fillRect(i * size - 1, j * size - 1, 1.6, 1.6);
-      }
-      above = line;
-    }
-  }
-
-  function count() {
-    const found = shares(now.m, now.sigma);
-    rows.forEach(({ bar, share }, i) => {
-      bar.style.width = `${(100 * found[i]).toFixed(1)}%`;
-      share.textContent = percent(found[i]);
+  open() {
+    this.controls();
+    this.question();
+    this.rewind();
+    return this.life.open({
+      draw: () => this.draw(),
+      watched: this.plot,
+      seen: this.life.ui.stage,
+      state: () => ({ shares: this.found, steps: this.moment }),
     });
   }
+}
 
-  /** Everything that follows from the settings. */
-  function all() {
-    walk();
-    count();
-    draw();
-    ui.say(...tell(now.m, now.sigma));
-  }
-
-  function release(done = () => {}) {
-    halt();
-    walk();
-    count();
-    ui.say(...tell(now.m, now.sigma));
-    stop = animate(2200, (t) => { moment = 60 * t; draw(); }, done);
-  }
-
-  function begin(settings, fresh) {
-    halt();
-    now = settingsFrom(settings);
-    width.show(now.sigma);
-    if (fresh) {
-      link.clear();
-      guess.reset();
-    }
-    all();
-  }
-
-  const show = (settings) => () => {
-    begin({ ...INITIAL, ...settings }, false);
-    link.write(now);
-    release();
-  };
-  const inside = START.map(([x, y], i) => (i === 0 ? [0.4 * x, 0.4 * y] : [x, y]));
-  tries(ui.hint, "Drag the memories. Or try", [["noise from far away", show({ sigma: 10 })],
-    ["one short memory more", show({ sigma: 3, m: inside })], ["one long memory", show({ sigma: 3, m: [[1.45, 0.4], ...START.slice(1)] })]]);
-
-  const guess = prediction(ui.ask, {
-    question: "F lies in the middle of the others. The noise gets ten times wider. Will F be drawn more often, or less?",
-    answers: [["more", "More often"], ["less", "Less often"]],
-    reply: (key) => `${key === "less" ? "Yes, less often." : "Less often."} F is nearest only in a small cell around the middle, and wide noise hardly ever starts there. The others have wedges that never end.`,
-    play: (key, done) => {
-      stop();
-      now = settingsFrom(INITIAL);
-      moment = 0;
-      stop = animate(2600, (t) => {
-        now.sigma = Number((INITIAL.sigma * 10 ** t).toPrecision(3));
-        width.show(now.sigma);
-        all();
-      }, () => { link.write(now); done(); });
-    },
+/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+export function mount(element, options = {}) {
+  const life = explorable(element, options, {
+    name: "lottery",
+    title: "The lottery",
+    label: "Explorable: six memories in the plane and the noise from which samples start",
+    ...{ style: STYLE_LOTTERY, start: INITIAL, settingsFrom },
+    shared: ({ sigma, m }) => ({ sigma, m: m.flat() }),
+    play: (after) => view.play(after),
   });
-
-  all();
-  const unlook = whenLookChanges(plot, draw);
-  const unseen = options.still ? () => {} : whenSeen(ui.stage, () => release());
-  return {
-    settings: () => ({ sigma: now.sigma, m: now.m.map((p) => [...p]) }),
-    apply: (settings) => begin({ ...now, ...settings }, false),
-    destroy() {
-      stop();
-      unlook();
-      unseen();
-      link.forget();
-      element.replaceChildren();
-    },
-  };
+  const view = new Lottery(life);
+  return view.open();
 }

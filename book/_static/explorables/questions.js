@@ -1,4 +1,21 @@
-import { arrows, choice, clamp, colours, draggable, explorable, nice, node, numberFrom, pen, rgb, set, slider, svg, tries } from "./common.js";
+import {
+  choice,
+  clamp,
+  colours,
+  explorable,
+  line,
+  nice,
+  node,
+  numberFrom,
+  pen,
+  push,
+  set,
+  size,
+  slider,
+  svg,
+  tries,
+} from "./common.js";
+import { Plane, field, heat, point } from "./landscape.js";
 
 // One energy, three questions. It must teach: one energy of pairs answers "how high at nine?",
 // "when is it three metres?" and "is this note right?", and all that differs is what is held still.
@@ -11,38 +28,73 @@ const METRES = [0, 5];
 const START = { ask: "x", beta: 10, mix: 0.3, x: 9, y: 4.2 };
 const STEPS = 400;
 const ASK = { x: "hour", y: "height", none: "nothing" };
-const TABLE = "0.2,1.10 0.4,1.02 0.9,1.02 1.2,0.97 1.4,1.30 1.8,1.49 2.1,1.84 2.5,2.15 2.8,2.24 3.3,2.78 3.6,3.08 3.9,3.33 4.1,3.50 4.4,3.65 4.8,3.61 5.1,3.79 5.6,4.09 5.7,4.28 6.3,4.08 6.4,4.15 7.0,4.08 7.1,4.02 7.6,3.68 7.9,3.41 8.2,3.43 8.5,2.85 9.0,2.63 9.2,2.44 9.6,2.33 9.7,2.11 10.3,1.70 10.6,1.46 10.9,1.21 11.2,1.07 11.6,0.82 12.0,1.00 12.1,0.92 12.4,0.88 12.8,0.97 13.1,0.83 13.6,1.14 13.8,1.31 14.1,1.36 14.6,1.98 15.0,2.25 15.2,2.52 15.5,2.67 15.8,2.71 16.2,3.12 16.3,3.20 16.7,3.56 17.3,3.77 17.7,4.12 17.8,4.02 18.0,4.10 18.5,4.06 18.8,4.12 19.2,3.99 19.6,4.00 19.9,3.57 20.1,3.82 20.5,3.27 20.9,3.17 21.0,2.96 21.4,2.63 21.8,2.24 22.1,2.07 22.4,1.86 22.9,1.61 23.3,1.18 23.5,1.12 23.8,1.09";
+const TABLE = `
+0.2,1.10 0.4,1.02 0.9,1.02 1.2,0.97 1.4,1.30 1.8,1.49 2.1,1.84 2.5,2.15 2.8,2.24 3.3,2.78 3.6,3.08
+3.9,3.33 4.1,3.50 4.4,3.65 4.8,3.61 5.1,3.79 5.6,4.09 5.7,4.28 6.3,4.08 6.4,4.15 7.0,4.08 7.1,4.02
+7.6,3.68 7.9,3.41 8.2,3.43 8.5,2.85 9.0,2.63 9.2,2.44 9.6,2.33 9.7,2.11 10.3,1.70 10.6,1.46 10.9,1.21
+11.2,1.07 11.6,0.82 12.0,1.00 12.1,0.92 12.4,0.88 12.8,0.97 13.1,0.83 13.6,1.14 13.8,1.31 14.1,1.36
+14.6,1.98 15.0,2.25 15.2,2.52 15.5,2.67 15.8,2.71 16.2,3.12 16.3,3.20 16.7,3.56 17.3,3.77 17.7,4.12
+17.8,4.02 18.0,4.10 18.5,4.06 18.8,4.12 19.2,3.99 19.6,4.00 19.9,3.57 20.1,3.82 20.5,3.27 20.9,3.17
+21.0,2.96 21.4,2.63 21.8,2.24 22.1,2.07 22.4,1.86 22.9,1.61 23.3,1.18 23.5,1.12 23.8,1.09
+`;
 
 /** The notebook: pairs of hour and height. */
-export const NOTES = TABLE.split(" ").map((pair) => pair.split(",").map(Number));
+export const NOTES = TABLE.trim()
+  .split(/\s+/)
+  .map((pair) => pair.split(",").map(Number));
+const [NOTE_X, NOTE_Y] = [0, 1].map((d) => Float64Array.from(NOTES, (note) => note[d]));
+const COUNT = NOTES.length;
+const pull = new Float64Array(COUNT); // how strongly each note pulls; used again by every call
 
-/** Weights of the notes at (x, y), and the energy there. */
-export function look([x, y], { beta, mix }) {
+/** The energy at (x, y), and where the notes that pull there have their mean: [energy, hour, height]. */
+function look(x, y, { beta, mix }) {
   let top = -Infinity;
-  const exponents = NOTES.map(([a, b]) => {
-    const e = -0.5 * beta * (mix * (x - a) ** 2 + (1 - mix) * (y - b) ** 2);
-    top = Math.max(top, e);
-    return e;
-  });
-  let sum = 0;
-  const weights = exponents.map((e) => {
-    const w = Math.exp(e - top);
+  for (let k = 0; k < COUNT; k++) {
+    pull[k] = -0.5 * beta * (mix * (x - NOTE_X[k]) ** 2 + (1 - mix) * (y - NOTE_Y[k]) ** 2);
+    if (pull[k] > top) top = pull[k];
+  }
+  let [sum, hour, height] = [0, 0, 0];
+  for (let k = 0; k < COUNT; k++) {
+    const w = Math.exp(pull[k] - top);
     sum += w;
-    return w;
-  });
-  return { energy: -(top + Math.log(sum)) / beta, weights: weights.map((w) => w / sum) };
+    hour += w * NOTE_X[k];
+    height += w * NOTE_Y[k];
+  }
+  return [-(top + Math.log(sum)) / beta, hour / sum, height / sum];
 }
 
-export const energy = (state, settings) => look(state, settings).energy;
+export const energy = ([x, y], settings) => look(x, y, settings)[0];
+
+/**
+ * The energies of a whole grid. The notes' pulls are products of a part of x and a part of y, so only the
+ * edges of the grid need exponentials. Where all pulls are below the smallest number it is Infinity: that
+ * is above 708 / beta, far over everything that is drawn.
+ */
+export function energies({ xs, ys }, { beta, mix }) {
+  const part = (places, notes, share) => {
+    const out = new Float64Array(places.length * COUNT);
+    for (let i = 0; i < places.length; i++) {
+      for (let k = 0; k < COUNT; k++) {
+        out[i * COUNT + k] = Math.exp(-0.5 * beta * share * (places[i] - notes[k]) ** 2);
+      }
+    }
+    return out;
+  };
+  const [across, down] = [part(xs, NOTE_X, mix), part(ys, NOTE_Y, 1 - mix)];
+  const out = new Float64Array(xs.length * ys.length);
+  for (let j = 0, p = 0; j < ys.length; j++) {
+    for (let i = 0; i < xs.length; i++, p++) {
+      let sum = 0;
+      for (let k = 0, u = i * COUNT, v = j * COUNT; k < COUNT; k++) sum += across[u + k] * down[v + k];
+      out[p] = -Math.log(sum) / beta;
+    }
+  }
+  return out;
+}
 
 /** One full step: the weighted mean of the notes in what is free. */
 export function step([x, y], settings) {
-  const { weights } = look([x, y], settings);
-  let [hour, height] = [0, 0];
-  weights.forEach((w, i) => {
-    hour += w * NOTES[i][0];
-    height += w * NOTES[i][1];
-  });
+  const [, hour, height] = look(x, y, settings);
   return [settings.ask === "x" ? x : hour, settings.ask === "y" ? y : height];
 }
 
@@ -58,30 +110,49 @@ export function descend(settings, start = [settings.x, settings.y]) {
   return path;
 }
 
-/** The valleys along the free line: places on it, in order; for nothing held, none. */
+/**
+ * The valleys along the free line, in order; for nothing held, none. A step stands still at the bottom of
+ * one: below it the step goes up, above it down. Those closer than a hundredth of the line count once.
+ */
 export function answers(settings) {
   if (settings.ask === "none") return [];
   const along = settings.ask === "x" ? 1 : 0;
   const [low, high] = along ? METRES : [0, HOURS];
+  const rise = (u) => look(along ? settings.x : u, along ? u : settings.y, settings)[1 + along] - u;
   const found = [];
-  for (let k = 0; k <= 60; k++) {
-    const start = [settings.x, settings.y];
-    start[along] = low + ((high - low) * k) / 60;
-    const end = descend(settings, start).at(-1)[along];
-    if (!found.some((other) => Math.abs(other - end) < 0.01 * (high - low))) found.push(end);
+  const parts = 480;
+  let [from, before] = [low, rise(low)];
+  for (let k = 1; k <= parts; k++) {
+    const to = low + ((high - low) * k) / parts;
+    const now = rise(to);
+    if (before > 0 && now <= 0) {
+      const bottom = standstill(rise, from, to);
+      if (!(bottom - found.at(-1) < 0.01 * (high - low))) found.push(bottom);
+    }
+    [from, before] = [to, now];
   }
-  return found.sort((a, b) => a - b);
+  return found;
+}
+
+/** Where a function that goes from positive to negative is zero, by halving. */
+function standstill(rise, low, high) {
+  for (let i = 0; i < 40; i++) {
+    const middle = (low + high) / 2;
+    if (rise(middle) > 0) low = middle;
+    else high = middle;
+  }
+  return (low + high) / 2;
 }
 
 /** Kernel regression: the mean of the notes near what is held, whatever the rest says. */
-export function average(settings) {
-  const near = settings.ask === "y" ? ([, b]) => (1 - settings.mix) * (settings.y - b) ** 2 : ([a]) => settings.mix * (settings.x - a) ** 2;
-  const exponents = NOTES.map((note) => -0.5 * settings.beta * near(note));
+export function average({ ask, beta, mix, x, y }) {
+  const gap = ask === "y" ? ([, b]) => (1 - mix) * (y - b) ** 2 : ([a]) => mix * (x - a) ** 2;
+  const exponents = NOTES.map((note) => -0.5 * beta * gap(note));
   const top = Math.max(...exponents);
   let [sum, mean] = [0, 0];
   exponents.forEach((e, i) => {
     sum += Math.exp(e - top);
-    mean += Math.exp(e - top) * NOTES[i][settings.ask === "y" ? 0 : 1];
+    mean += Math.exp(e - top) * NOTES[i][ask === "y" ? 0 : 1];
   });
   return mean / sum;
 }
@@ -94,24 +165,42 @@ const metres = (y) => `${nice(y, 1)} m`;
 
 /** What happened, in words: [lead, rest, kind]. */
 export function tell(path, settings) {
-  const [x, y] = path.at(-1);
   const steps = `${path.length - 1} ${path.length === 2 ? "step" : "steps"}`;
-  if (settings.ask === "x") {
-    const found = answers(settings);
-    const more = found.length > 1 ? `The line has ${found.length} valleys (${found.map(metres).join(", ")}); the start decides.` : "The line has one valley, so the start does not matter.";
-    return [`At ${clock(x)} the water stands at ${metres(y)}.`, `${more} The average says ${metres(average(settings))}. ${steps}.`, found.length > 1 ? "" : "good"];
+  return { x: tellHeight, y: tellHour, none: tellNote }[settings.ask](path.at(-1), settings, steps);
+}
+
+function tellHeight([x, y], settings, steps) {
+  const found = answers(settings);
+  const many = `The line has ${found.length} valleys (${found.map(metres).join(", ")}); the start decides.`;
+  const more = found.length > 1 ? many : "The line has one valley, so the start does not matter.";
+  const rest = `${more} The average says ${metres(average(settings))}. ${steps}.`;
+  return [`At ${clock(x)} the water stands at ${metres(y)}.`, rest, found.length > 1 ? "" : "good"];
+}
+
+function tellHour([x, y], settings, steps) {
+  const found = answers(settings);
+  const mean = average(settings);
+  const there = average({ ...settings, ask: "x", x: mean });
+  const wrong = Math.abs(there - y) > 0.5 ? `, when it stands at ${metres(there)}` : "";
+  const lead = `It is ${metres(y)} high at ${clock(x)}.`;
+  if (found.length === 1) {
+    const rest = `The line has one valley. The average of all answers is ${clock(mean)}${wrong}. ${steps}.`;
+    return [lead, rest, wrong ? "bad" : ""];
   }
-  if (settings.ask === "y") {
-    const found = answers(settings);
-    const mean = average(settings);
-    const there = average({ ...settings, ask: "x", x: mean });
-    const wrong = Math.abs(there - y) > 0.5 ? `, when it stands at ${metres(there)}` : "";
-    if (found.length === 1) return [`It is ${metres(y)} high at ${clock(x)}.`, `The line has one valley. The average of all answers is ${clock(mean)}${wrong}. ${steps}.`, wrong ? "bad" : ""];
-    return [`It is ${metres(y)} high at ${clock(x)}.`, `One of ${found.length} valleys: ${found.map(clock).join(", ")}; drag the start to get another. Their average is ${clock(mean)}${wrong}.`, "good"];
+  const rings = `One of ${found.length} valleys: ${found.map(clock).join(", ")}`;
+  return [lead, `${rings}; drag the start to get another. Their average is ${clock(mean)}${wrong}.`, "good"];
+}
+
+function tellNote([x, y], settings, steps) {
+  const [dx, dy] = [x - settings.x, y - settings.y];
+  const moved = Math.sqrt(settings.beta * (settings.mix * dx * dx + (1 - settings.mix) * dy * dy));
+  if (moved < 1) {
+    const rest = `It moves to ${clock(x)}, ${metres(y)}: less than the width of one note. ${steps}.`;
+    return ["This note looks right.", rest, "good"];
   }
-  const moved = Math.hypot((x - settings.x) * Math.sqrt(settings.mix), (y - settings.y) * Math.sqrt(1 - settings.mix)) * Math.sqrt(settings.beta);
-  if (moved < 1) return ["This note looks right.", `It moves to ${clock(x)}, ${metres(y)}: less than the width of one note. ${steps}.`, "good"];
-  return [`Did you mean ${clock(x)}, ${metres(y)}?`, `Both numbers were free, and both gave way: from ${clock(settings.x)}, ${metres(settings.y)}. ${steps}.`, ""];
+  const from = `from ${clock(settings.x)}, ${metres(settings.y)}`;
+  const rest = `Both numbers were free, and both gave way: ${from}. ${steps}.`;
+  return [`Did you mean ${clock(x)}, ${metres(y)}?`, rest, ""];
 }
 
 /** Settings that make sense, from any object of numbers or texts. */
@@ -127,204 +216,304 @@ export function settingsFrom(given, otherwise = START) {
 
 const STYLE_QUESTIONS = `
 .amx-questions .amx-row { align-items: end; }
-.amx-questions .plot { position: relative; height: 300px; margin-left: 26px; border: 1px solid var(--amx-line); border-radius: 8px; overflow: hidden; }
+.amx-questions .plot {
+  position: relative; height: 300px; margin-left: 26px; border: 1px solid var(--amx-line);
+  border-radius: 8px; overflow: hidden;
+}
 .amx-questions .plot > * { position: absolute; inset: 0; width: 100%; height: 100%; }
 .amx-questions .plot svg { touch-action: pan-y; cursor: crosshair; }
-.amx-questions .frame { position: relative; }
 .amx-questions .held { stroke: var(--amx-ink); stroke-width: 2; stroke-dasharray: 6 4; opacity: .7; }
 .amx-questions .note { fill: var(--amx-memory); }
-.amx-questions .way { fill: none; stroke: var(--amx-trajectory); stroke-width: 3; stroke-linejoin: round; stroke-linecap: round; }
-.amx-questions .start { fill: var(--amx-query); stroke: var(--amx-ink); stroke-width: 1.5; }
+.amx-questions .way {
+  fill: none; stroke: var(--amx-trajectory); stroke-width: 3; stroke-linejoin: round; stroke-linecap: round;
+}
+.amx-questions .grip { cursor: grab; touch-action: none; }
+.amx-questions .grip .dot { fill: var(--amx-query); stroke: var(--amx-ink); stroke-width: 1.5; }
 .amx-questions .end { fill: var(--amx-trajectory); stroke: var(--amx-paper); stroke-width: 2; }
 .amx-questions .valley { fill: none; stroke: var(--amx-energy); stroke-width: 2.5; }
 .amx-questions .mean { stroke: var(--amx-wrong); stroke-width: 2.5; fill: none; }
-.amx-questions .grip { cursor: grab; touch-action: none; }
 .amx-questions .slice { fill: none; stroke: var(--amx-energy); stroke-width: 2.5; }
-.amx-questions .axis { stroke: var(--amx-line); }
-.amx-questions text.mid { text-anchor: middle; }
-.amx-questions text.strong { fill: var(--amx-ink); font-weight: 600; }
 @media (max-width: 480px) { .amx-questions .plot { height: 230px; } }
 `;
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
-export function mount(element, options = {}) {
-  const life = explorable(element, options, {
-    name: "questions", title: "One energy, three questions",
-    label: "Explorable: a notebook of hours and water heights as an energy in the plane; hold the hour, the height or nothing, and go downhill",
-    style: STYLE_QUESTIONS, start: START, settingsFrom, play,
-  });
-  const { ui, now, touched, soon, halt } = life;
-  let path = descend(now);
-  let moment = 0; // how much of the way is shown, 0..1
+const MARGIN = 26; // left of the picture, for its numbers
 
-  const land = node("canvas", { role: "img", "aria-label": "Energy of hour and height" });
-  const [dots, marks] = [svg("g"), svg("g")];
-  const way = svg("path", { class: "way" });
-  const grip = svg("g", { class: "grip", role: "slider", tabindex: "0", "aria-label": "Start: arrow keys move it, Enter lets it go", "aria-valuemin": 0, "aria-valuemax": HOURS },
-    svg("circle", { r: 20, fill: "transparent" }), svg("circle", { class: "amx-ring", r: 13 }), svg("circle", { class: "start", r: 8 }));
-  const end = svg("circle", { class: "end", r: 6 });
-  const over = svg("svg", {}, dots, marks, way, end, grip);
-  const plot = node("div", { class: "plot" }, land, over);
-  const ticks = svg("svg", { "aria-hidden": "true" });
-  const slice = svg("svg", { role: "img", "aria-label": "Energy along the free line, or over the steps" });
-  ui.stage.append(node("div", { class: "frame" }, plot), ticks, slice);
-
-  let [w, h] = [600, 300];
-  const sx = (x) => (x / HOURS) * w;
-  const sy = (y) => h - ((y - METRES[0]) / (METRES[1] - METRES[0])) * h;
-
-  function drawLand() {
-    [w, h] = [plot.clientWidth, plot.clientHeight];
-    if (!w) return;
-    const c = colours(ui.root);
-    const [nx, ny] = [Math.round(w / 4), Math.round(h / 4)];
-    const grid = new Float64Array(nx * ny);
-    let low = Infinity;
-    for (let j = 0; j < ny; j++) {
-      for (let i = 0; i < nx; i++) {
-        const e = energy([((i + 0.5) / nx) * HOURS, METRES[1] - ((j + 0.5) / ny) * (METRES[1] - METRES[0])], now);
-        grid[j * nx + i] = e;
-        low = Math.min(low, e);
-      }
-    }
-    const small = set(document.createElement("canvas"), { width: nx, height: ny });
-    const image = small.getContext("2d").createImageData(nx, ny);
-    const [deep, flat] = [rgb(c.energy), rgb(c.paper)];
-    const high = low + 2.2; // everything above looks alike: what matters is near the notes
-    for (let p = 0; p < grid.length; p++) {
-      const depth = 0.6 * (1 - Math.sqrt(Math.min(1, (grid[p] - low) / (high - low)))) ** 1.1;
-      for (let d = 0; d < 3; d++) image.data[4 * p + d] = flat[d] + depth * (deep[d] - flat[d]);
-      image.data[4 * p + 3] = 255;
-    }
-    small.getContext("2d").putImageData(image, 0, 0);
-    const context = pen(land, w, h);
-    context.imageSmoothingEnabled = true;
-    context.drawImage(small, 0, 0, w, h);
-    over.setAttribute("viewBox", `0 0 ${w} ${h}`);
-    dots.replaceChildren(...NOTES.map(([a, b]) => svg("circle", { class: "note", cx: sx(a), cy: sy(b), r: 2.6 })));
-    set(ticks, { viewBox: `0 0 ${w + 26} 32`, style: "height:32px" });
-    ticks.replaceChildren(...[0, 6, 12, 18, 24].map((hour) => svg("text", { x: 26 + sx(hour) - (hour === 24 ? 8 : 0), y: 15, class: "mid" }, `${hour}`)),
-      svg("text", { x: 26 + w / 2, y: 30, class: "mid strong" }, "hour of the day"),
-      ...[1, 2, 3, 4].map((m) => svg("text", { x: 8, y: sy(m) - h + 2, class: "mid" }, `${m}`)), svg("text", { x: 0, y: -h + 12, class: "strong" }, "m"));
+class Questions {
+  constructor(life) {
+    this.life = life;
+    this.plane = new Plane([0, HOURS], METRES);
+    this.path = descend(life.now);
+    this.moment = 0; // how much of the way is shown, 0..1
+    this.land = node("canvas", { role: "img", "aria-label": "Energy of hour and height" });
+    this.dots = svg("g");
+    this.marks = svg("g");
+    this.way = svg("path", { class: "way" });
+    this.end = svg("circle", { class: "end", r: 6 });
+    this.grip = this.handle();
+    this.over = svg("svg", {}, this.dots, this.marks, this.way, this.end, this.grip.root);
+    this.plot = node("div", { class: "plot" }, this.land, this.over);
+    this.ticks = svg("svg", { "aria-hidden": "true" });
+    const label = "Energy along the free line, or over the steps";
+    this.slice = svg("svg", { role: "img", "aria-label": label });
+    life.ui.stage.append(this.plot, this.ticks, this.slice);
+    this.over.addEventListener("click", (event) => {
+      if (event.target.closest(".grip")) return;
+      this.put(...this.plane.at(event, this.over));
+      this.play();
+    });
   }
 
-  function drawMarks() {
-    const held = now.ask === "x" ? [svg("line", { class: "held", x1: sx(now.x), x2: sx(now.x), y1: 0, y2: h })]
-      : now.ask === "y" ? [svg("line", { class: "held", x1: 0, x2: w, y1: sy(now.y), y2: sy(now.y) })] : [];
-    const rings = answers(now).map((a) => (now.ask === "x" ? [now.x, a] : [a, now.y])).map(([x, y]) => svg("circle", { class: "valley", cx: sx(x), cy: sy(y), r: 11 }));
-    const mean = now.ask === "y" ? [[average(now), now.y]] : [];
-    marks.replaceChildren(...held, ...rings, ...mean.map(([x, y]) => svg("path", { class: "mean", d: `M${sx(x) - 6},${sy(y) - 6}l12,12m0,-12l-12,12` })));
-    set(grip, { transform: `translate(${sx(now.x).toFixed(1)} ${sy(now.y).toFixed(1)})`, "aria-valuenow": now.x, "aria-valuetext": `${clock(now.x)}, ${metres(now.y)}` });
+  handle() {
+    const { now, soon } = this.life;
+    return point({
+      kind: "grip",
+      label: "Start: arrow keys move it, Enter lets it go",
+      radius: 8,
+      range: [0, HOURS],
+      carry: (event) => this.put(...this.plane.at(event, this.over)),
+      nudge: (dx, dy) => {
+        this.put(now.x + 0.5 * dx, now.y + 0.1 * dy);
+        soon();
+      },
+      go: () => this.play(),
+    });
   }
 
-  /** The part of the way that is shown, and the panel below. */
-  function drawWay() {
-    const t = moment * (path.length - 1);
-    const k = Math.floor(t);
-    const next = path[Math.min(k + 1, path.length - 1)];
-    const here = path[k].map((v, d) => v + (t - k) * (next[d] - v));
-    const seen = [...path.slice(0, k + 1), here];
-    way.setAttribute("d", `M${seen.map(([x, y]) => `${sx(x).toFixed(1)},${sy(y).toFixed(1)}`).join("L")}`);
-    set(end, { cx: sx(here[0]), cy: sy(here[1]) });
-    drawSlice(here, t);
-  }
-
-  function drawSlice(here, t) {
-    const [left, right, top, bottom] = [26, w + 26, 22, 92];
-    const along = now.ask === "x" ? 1 : 0;
-    const [low, high] = now.ask === "none" ? [0, Math.max(1, path.length - 1)] : along ? METRES : [0, HOURS];
-    const at = (u) => energy(now.ask === "x" ? [now.x, u] : [u, now.y], now);
-    const places = now.ask === "none" ? path.map((_, i) => i) : Array.from({ length: 161 }, (_, i) => low + ((high - low) * i) / 160);
-    const values = now.ask === "none" ? path.map((p) => energy(p, now)) : places.map(at);
-    const least = Math.min(...values);
-    const range = Math.min(Math.max(...values) - least, now.ask === "none" ? Infinity : 2.5) || 1;
-    const px = (u) => left + ((u - low) / (high - low)) * (right - left);
-    const py = (e) => bottom - 4 - (Math.min(1, (e - least) / range)) * (bottom - top - 8);
-    const dot = now.ask === "none" ? [px(t), py(energy(here, now))] : [px(here[along]), py(at(here[along]))];
-    const title = { x: `energy at ${clock(now.x)}, over the height`, y: `energy at ${metres(now.y)}, over the hour`, none: "energy, step by step" }[now.ask];
-    set(slice, { viewBox: `0 0 ${w + 26} 98`, style: "height:98px" });
-    slice.replaceChildren(svg("text", { x: left, y: 14, class: "strong" }, title),
-      svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }),
-      svg("path", { class: "slice", d: `M${places.map((u, i) => `${px(u).toFixed(1)},${py(values[i]).toFixed(1)}`).join("L")}` }),
-      svg("circle", { class: "end", r: 6, cx: dot[0], cy: dot[1] }));
-  }
-
-  function rewind() {
-    halt();
-    path = descend(now);
-    moment = 0;
-    betaSlider.show(now.beta);
-    mixSlider.show(now.mix);
-    ask.show(now.ask);
-    drawAll();
-  }
-
-  function drawAll() {
-    drawLand();
-    drawMarks();
-    drawWay();
-  }
-
-  function play(after = null) {
-    rewind();
-    life.film(Math.min(2600, 500 + 90 * path.length), (t) => {
-      moment = 1 - (1 - t) ** 2;
-      drawWay();
-    }, () => ui.say(...tell(path, now)), after);
-  }
-
-  function put(x, y) {
+  /** The start goes to (x, y); the way from there waits. */
+  put(x, y) {
+    const { now, touched, halt } = this.life;
     now.x = Number(clamp(x, 0, HOURS).toFixed(2));
     now.y = Number(clamp(y, ...METRES).toFixed(2));
     touched();
     halt();
-    path = descend(now);
-    moment = 0;
-    drawMarks();
-    drawWay();
+    this.path = descend(now);
+    this.moment = 0;
+    this.drawMarks();
+    this.drawWay();
   }
 
-  const pointed = (event) => {
-    const box = over.getBoundingClientRect();
-    put(((event.clientX - box.left) / box.width) * HOURS, METRES[1] - ((event.clientY - box.top) / box.height) * (METRES[1] - METRES[0]));
-  };
-  draggable(grip, pointed, () => play());
-  over.addEventListener("click", (event) => {
-    if (event.target.closest(".grip")) return;
-    pointed(event);
-    play();
-  });
-  arrows(grip, (dx, dy) => { put(now.x + 0.5 * dx, now.y + 0.1 * dy); soon(); }, () => play());
+  drawLand() {
+    if (!this.plane.resize(this.plot)) return;
+    const { w, h } = this.plane;
+    const c = colours(this.life.ui.root);
+    const [nx, ny] = [Math.round(w / 4), Math.round(h / 4)];
+    const grid = field(energies(this.plane.cells(nx, ny), this.life.now), nx, ny);
+    grid.high = grid.low + 2.2; // everything above looks alike: what matters is near the notes
+    const depth = (share) => 0.6 * (1 - Math.sqrt(share)) ** 1.1;
+    heat(pen(this.land, w, h), grid, { w, h, colour: c.energy, paper: c.paper, depth });
+    this.over.setAttribute("viewBox", `0 0 ${w} ${h}`);
+    if (this.framed !== `${w} ${h}`) this.drawFrame();
+    this.framed = `${w} ${h}`;
+  }
 
-  const ask = choice({
-    name: "ask", label: "Hold still", value: now.ask, options: [["x", "the hour"], ["y", "the height"], ["none", "nothing"]],
-    input: (key) => { now.ask = key; touched(); play(); },
-  });
-  const betaSlider = slider({
-    name: "beta", label: "β, how sharp the notes are", min: 0.5, max: 200, log: true, value: now.beta, format: (x) => nice(x, x < 10 ? 1 : 0),
-    input: (x) => { now.beta = x; touched(); rewind(); soon(); },
-  });
-  const mixSlider = slider({
-    name: "mix", label: "λ, the say of the hour", min: 0.02, max: 0.98, step: 0.02, value: now.mix, format: (x) => nice(x),
-    input: (x) => { now.mix = x; touched(); rewind(); soon(); },
-  });
-  ui.controls.append(betaSlider.root, mixSlider.root);
-  ui.row.append(ask.root, node("button", { type: "button", class: "amx-push", onclick: () => { touched(); play(); } }, "Run again"));
-  const go = (settings) => () => life.show({ ...now, ...settings });
-  tries(ui.hint, "Drag the orange start, or click anywhere. Or", [
-    ["ask for 3 m in the morning", go({ ask: "y", x: 7, y: 3, beta: 10, mix: 0.3 })],
-    ["in the evening", go({ ask: "y", x: 19, y: 3, beta: 10, mix: 0.3 })],
-    ["mend a slip of the pen", go({ ask: "none", x: 12, y: 3, beta: 10, mix: 0.3 })],
-    ["make it too sharp", go({ ask: "none", x: 12, y: 1.4, beta: 150, mix: 0.3 })],
-  ]);
+  /** What depends on the size alone: the notes, and the numbers around the picture. */
+  drawFrame() {
+    const { w, h } = this.plane;
+    const note = ([x, y]) => svg("circle", { class: "note", cx: x, cy: y, r: 2.6 });
+    this.dots.replaceChildren(...NOTES.map((pair) => note(this.plane.to(pair))));
+    const text = (x, y, words, kind) => svg("text", { x, y, class: kind }, words);
+    const place = (hour) => MARGIN + this.plane.sx(hour) - (hour === HOURS ? 8 : 0);
+    size(this.ticks, w + MARGIN, 32);
+    this.ticks.replaceChildren(
+      ...[0, 6, 12, 18, 24].map((hour) => text(place(hour), 15, `${hour}`, "mid")),
+      text(MARGIN + w / 2, 30, "hour of the day", "mid strong"),
+      ...[1, 2, 3, 4].map((m) => text(8, this.plane.sy(m) - h + 2, `${m}`, "mid")),
+      text(0, -h + 12, "m", "strong"),
+    );
+  }
 
-  life.ask({
-    question: "When is the water 3 m high? It rises and falls twice a day. What will a method say that averages over all notes near 3 m?",
-    answers: [["right", "One of the right hours"], ["low", "Some hour at low water"]],
-    reply: (key) => `${key === "low" ? "Yes: the vermilion cross." : "No: look for the vermilion cross."} The mean of four right answers is a wrong one. The descent went to one of the four rings instead; where you start decides which.`,
-    asked: { ...START, ask: "y", x: 10.5, y: 3 },
-  });
+  drawMarks() {
+    const { now } = this.life;
+    const { plane } = this;
+    const { w, h } = plane;
+    const [x, y] = plane.to([now.x, now.y]);
+    const ends = { x: { x1: x, x2: x, y1: 0, y2: h }, y: { x1: 0, x2: w, y1: y, y2: y } }[now.ask];
+    this.found = answers(now);
+    const rings = this.found.map((a) => plane.to(now.ask === "x" ? [now.x, a] : [a, now.y]));
+    this.marks.replaceChildren(
+      ...(ends ? [svg("line", { class: "held", ...ends })] : []),
+      ...rings.map(([cx, cy]) => svg("circle", { class: "valley", cx, cy, r: 11 })),
+    );
+    if (now.ask === "y") {
+      const d = `M${plane.sx(average(now)) - 6},${y - 6}l12,12m0,-12l-12,12`;
+      this.marks.append(svg("path", { class: "mean", d }));
+    }
+    this.grip.show(plane, [now.x, now.y], `${clock(now.x)}, ${metres(now.y)}`);
+  }
 
-  rewind();
-  return life.open({ draw: drawAll });
+  /** The part of the way that is shown, and the panel below. */
+  drawWay() {
+    const { path, plane } = this;
+    const t = this.moment * (path.length - 1);
+    const k = Math.floor(t);
+    const next = path[Math.min(k + 1, path.length - 1)];
+    this.here = path[k].map((v, d) => v + (t - k) * (next[d] - v));
+    this.way.setAttribute("d", line([...path.slice(0, k + 1), this.here].map((p) => plane.to(p))));
+    const [cx, cy] = plane.to(this.here);
+    set(this.end, { cx, cy });
+    if (this.life.now.ask === "none") this.drawSteps(t);
+    else this.drawLine();
+  }
+
+  /** The energy along the line that is free. */
+  drawLine() {
+    const { now } = this.life;
+    const along = now.ask === "x" ? 1 : 0;
+    const [low, high] = along ? METRES : [0, HOURS];
+    const at = (u) => energy(along ? [now.x, u] : [u, now.y], now);
+    const points = Array.from({ length: 161 }, (_, i) => low + ((high - low) * i) / 160);
+    const title = along
+      ? `energy at ${clock(now.x)}, over the height`
+      : `energy at ${metres(now.y)}, over the hour`;
+    const u = this.here[along];
+    this.drawPanel(title, [low, high], { points: points.map((p) => [p, at(p)]), dot: [u, at(u)], tall: 2.5 });
+  }
+
+  /** The energy step by step. */
+  drawSteps(t) {
+    const { now } = this.life;
+    const points = this.path.map((p, i) => [i, energy(p, now)]);
+    const ends = [0, Math.max(1, this.path.length - 1)];
+    const dot = [t, energy(this.here, now)];
+    this.drawPanel("energy, step by step", ends, { points, dot, tall: Infinity });
+  }
+
+  drawPanel(title, [low, high], { points, dot, tall }) {
+    const [left, right, top, bottom] = [MARGIN, this.plane.w + MARGIN, 22, 92];
+    const values = points.map(([, e]) => e);
+    const least = Math.min(...values);
+    const range = Math.min(Math.max(...values) - least, tall) || 1;
+    const place = ([u, e]) => [
+      left + ((u - low) / (high - low)) * (right - left),
+      bottom - 4 - clamp((e - least) / range, 0, 1) * (bottom - top - 8),
+    ];
+    const [cx, cy] = place(dot);
+    size(this.slice, right, 98);
+    this.slice.replaceChildren(
+      svg("text", { x: left, y: 14, class: "strong" }, title),
+      svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }),
+      svg("path", { class: "slice", d: line(points.map(place)) }),
+      svg("circle", { class: "end", r: 6, cx, cy }),
+    );
+  }
+
+  draw() {
+    this.drawLand();
+    this.drawMarks();
+    this.drawWay();
+  }
+
+  rewind() {
+    const { now, halt } = this.life;
+    halt();
+    this.path = descend(now);
+    this.moment = 0;
+    this.beta.show(now.beta);
+    this.mix.show(now.mix);
+    this.ask.show(now.ask);
+    this.draw();
+  }
+
+  play(after = null) {
+    this.rewind();
+    const frame = (t) => {
+      this.moment = 1 - (1 - t) ** 2;
+      this.drawWay();
+    };
+    const end = () => this.life.say(...tell(this.path, this.life.now));
+    this.life.film(Math.min(2600, 500 + 90 * this.path.length), frame, end, after);
+  }
+
+  controls() {
+    const { ui, now, touched, soon } = this.life;
+    const moved = (key) => (value) => {
+      now[key] = value;
+      touched();
+      this.rewind();
+      soon();
+    };
+    this.beta = slider({
+      name: "beta",
+      label: "β, how sharp the notes are",
+      ...{ min: 0.5, max: 200, log: true, value: now.beta, format: (x) => nice(x, x < 10 ? 1 : 0) },
+      input: moved("beta"),
+    });
+    this.mix = slider({
+      name: "mix",
+      label: "λ, the say of the hour",
+      ...{ min: 0.02, max: 0.98, step: 0.02, value: now.mix, format: (x) => nice(x) },
+      input: moved("mix"),
+    });
+    const again = (change) => {
+      Object.assign(now, change);
+      touched();
+      this.play();
+    };
+    this.ask = choice({
+      name: "ask",
+      label: "Hold still",
+      value: now.ask,
+      options: [
+        ["x", "the hour"],
+        ["y", "the height"],
+        ["none", "nothing"],
+      ],
+      input: (key) => again({ ask: key }),
+    });
+    ui.controls.append(this.beta.root, this.mix.root);
+    ui.row.append(
+      this.ask.root,
+      push("Run again", () => again({})),
+    );
+  }
+
+  suggestions() {
+    const go = (settings) => () => this.life.show({ ...this.life.now, beta: 10, mix: 0.3, ...settings });
+    tries(this.life.ui.hint, "Drag the orange start, or click anywhere. Or", [
+      ["ask for 3 m in the morning", go({ ask: "y", x: 7, y: 3 })],
+      ["in the evening", go({ ask: "y", x: 19, y: 3 })],
+      ["mend a slip of the pen", go({ ask: "none", x: 12, y: 3 })],
+      ["make it too sharp", go({ ask: "none", x: 12, y: 1.4, beta: 150 })],
+    ]);
+    const why =
+      "The mean of four right answers is a wrong one. The descent went to one of the four rings instead; " +
+      "where you start decides which.";
+    this.life.ask({
+      question:
+        "When is the water 3 m high? It rises and falls twice a day. " +
+        "What will a method say that averages over all notes near 3 m?",
+      answers: [
+        ["right", "One of the right hours"],
+        ["low", "Some hour at low water"],
+      ],
+      reply: (key) =>
+        `${key === "low" ? "Yes: the vermilion cross." : "No: look for the vermilion cross."} ${why}`,
+      asked: { ...START, ask: "y", x: 10.5, y: 3 },
+    });
+  }
+
+  open() {
+    this.controls();
+    this.suggestions();
+    this.rewind();
+    return this.life.open({
+      draw: () => this.draw(),
+      state: () => ({ x: this.here[0], y: this.here[1], valleys: this.found, steps: this.path.length - 1 }),
+    });
+  }
+}
+
+/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+export function mount(element, options = {}) {
+  const life = explorable(element, options, {
+    name: "questions",
+    title: "One energy, three questions",
+    label:
+      "Explorable: a notebook of hours and water heights as an energy in the plane; " +
+      "hold the hour, the height or nothing, and go downhill",
+    ...{ style: STYLE_QUESTIONS, start: START, settingsFrom },
+    play: (after) => view.play(after),
+  });
+  const view = new Questions(life);
+  return view.open();
 }

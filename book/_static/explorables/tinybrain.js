@@ -1,4 +1,19 @@
-import { choice, draggable, explorable, nice, node, numberFrom, set, slider, svg } from "./common.js";
+import {
+  choice,
+  clamp,
+  draggable,
+  explorable,
+  legend,
+  line,
+  nice,
+  numberFrom,
+  numbersFrom,
+  push,
+  set,
+  size,
+  slider,
+  svg,
+} from "./common.js";
 
 // TinyBrain, live: a visible layer and a memory layer joined by one synapse. It must teach: a
 // synapse that works both ways gives a network with an energy, and the network comes to rest;
@@ -14,7 +29,7 @@ const PATTERNS = [
   [-1, 1, 1, -1, -1, 1, 1, -1],
 ];
 const NAMES = ["A", "B", "C"];
-const STRENGTH = 1.6; // every weight is ±1.6: tanh(1.6) = 0.92, so a remembered bit is clearly on or off
+const STRENGTH = 1.6; // of every weight: tanh(1.6) = 0.92, so a remembered bit is clearly on or off
 const DT = 0.05;
 const TIME = 18; // how long one run is, in units of the visible time constant
 const START = { beta: 0.6, tau: 1, way: "both", v: [0.9, 1.1, -0.3, 0.8, -0.4, 0.5, -1, -0.6] };
@@ -39,11 +54,17 @@ export function energies(v, m, beta, W = synapse()) {
   const vhat = v.map(Math.tanh);
   const mhat = share(m, beta);
   const top = Math.max(...m);
-  const logCosh = v.reduce((sum, x) => sum + Math.abs(x) + Math.log1p(Math.exp(-2 * Math.abs(x))) - Math.LN2, 0);
+  const logCosh = v.reduce(
+    (sum, x) => sum + Math.abs(x) + Math.log1p(Math.exp(-2 * Math.abs(x))) - Math.LN2,
+    0,
+  );
   const logSum = top + Math.log(m.reduce((sum, x) => sum + Math.exp(beta * (x - top)), 0)) / beta;
   const visible = dot(v, vhat) - logCosh;
   const memory = dot(m, mhat) - logSum;
-  const joint = -dot(mhat, W.map((row) => dot(row, vhat)));
+  const joint = -dot(
+    mhat,
+    W.map((row) => dot(row, vhat)),
+  );
   return { visible, memory, synapse: joint, total: visible + memory + joint };
 }
 
@@ -63,6 +84,8 @@ export function step(v, m, { beta, tau, way }, dt = DT, W = synapse()) {
   };
 }
 
+const farthest = (a, b) => Math.max(...a.map((x, i) => Math.abs(x - b[i])));
+
 /** A whole run: states, energies, the steps in which the energy rose, when it came to rest. */
 export function run(settings, { time = TIME, dt = DT } = {}) {
   const W = synapse();
@@ -73,7 +96,7 @@ export function run(settings, { time = TIME, dt = DT } = {}) {
   let rest = -1;
   for (let t = 1; t <= Math.round(time / dt); t++) {
     const next = step(state.v, state.m, settings, dt, W);
-    const change = Math.max(...next.v.map((x, i) => Math.abs(x - state.v[i])), ...next.m.map((x, i) => Math.abs(x - state.m[i])));
+    const change = Math.max(farthest(next.v, state.v), farthest(next.m, state.m));
     state = next;
     states.push(state);
     trace.push(energies(state.v, state.m, settings.beta, W));
@@ -103,41 +126,67 @@ export function visits(states) {
 
 /** What happened, in words: [lead, rest, kind]. */
 export function tell(ride, settings) {
+  if (settings.way === "one") return tellOneWay(ride);
   const steps = ride.trace.length - 1;
-  const order = visits(ride.states);
-  const fell = nice(ride.trace[0].total - ride.trace.at(-1).total);
-  if (settings.way === "one") {
-    if (ride.rest < 0 && order.length > 2) {
-      return [`It visits ${order.slice(0, 6).map((k) => NAMES[k]).join(", ")} … and never rests.`, `The sum that we called energy rose in ${ride.rises.length} of ${steps} steps. With a synapse that is not read the same way in both directions there is nothing that must fall.`, "bad"];
-    }
-    if (ride.rest < 0) return ["It keeps moving.", `After ${TIME} time units it has not come to rest. The sum that we called energy rose in ${ride.rises.length} of ${steps} steps.`, "bad"];
-    return ["It came to rest, but nobody promised it.", ride.rises.length ? `The sum that we called energy rose in ${ride.rises.length} of ${steps} steps on the way.` : "This time the sum even fell. Turn β up, or slow the memory layer down.", "bad"];
+  if (ride.rises.length) {
+    const why = "Euler's method overshoots when a layer is this fast.";
+    return [
+      "The steps are too long.",
+      `The energy rose in ${ride.rises.length} of ${steps} steps: ${why}`,
+      "bad",
+    ];
   }
-  if (ride.rises.length) return ["The steps are too long.", `The energy rose in ${ride.rises.length} of ${steps} steps: Euler's method overshoots when a layer is this fast.`, "bad"];
   const m = overlaps(ride.states.at(-1).v);
   const best = m.indexOf(Math.max(...m));
+  const fell = nice(ride.trace[0].total - ride.trace.at(-1).total);
   const fall = `The energy fell by ${fell} and rose in none of ${steps} steps.`;
-  if (ride.rest < 0) return ["Still on its way.", `${fall} The last steps are small: near the β where memories part, or with a slow memory layer, patience is needed.`, ""];
+  if (ride.rest < 0) {
+    const why = "near the β where memories part, or with a slow memory layer, patience is needed.";
+    return ["Still on its way.", `${fall} The last steps are small: ${why}`, ""];
+  }
   const when = `after ${nice(ride.rest * DT, 1)} time units`;
   if (m[best] > 0.85) return [`It remembered ${NAMES[best]}, ${when}.`, fall, "good"];
-  return [`It came to rest ${when}, between the memories.`, `${fall} At this β the memory neurons share their votes, and the visible neurons settle on a compromise.`, ""];
+  const why =
+    "At this β the memory neurons share their votes, and the visible neurons settle on a compromise.";
+  return [`It came to rest ${when}, between the memories.`, `${fall} ${why}`, ""];
+}
+
+function tellOneWay(ride) {
+  const steps = ride.trace.length - 1;
+  const order = visits(ride.states);
+  const rose = `The sum that we called energy rose in ${ride.rises.length} of ${steps} steps`;
+  if (ride.rest < 0 && order.length > 2) {
+    const names = order.slice(0, 6).map((k) => NAMES[k]);
+    const why = "With a synapse that is not read the same way in both directions nothing has to fall.";
+    return [`It visits ${names.join(", ")} … and never rests.`, `${rose}. ${why}`, "bad"];
+  }
+  if (ride.rest < 0) {
+    return ["It keeps moving.", `After ${TIME} time units it has not come to rest. ${rose}.`, "bad"];
+  }
+  const even = "This time the sum even fell. Turn β up, or slow the memory layer down.";
+  const rest = ride.rises.length ? `${rose} on the way.` : even;
+  return ["It came to rest, but nobody promised it.", rest, "bad"];
 }
 
 /** Settings that make sense, from any object of numbers or texts. */
 export function settingsFrom(given, otherwise = START) {
-  const list = Array.isArray(given.v) ? given.v : given.v == null ? null : String(given.v).split(",").map(Number);
+  const list = numbersFrom(given.v);
   const good = list && list.length === 8 && list.every((x) => Number.isFinite(x) && Math.abs(x) <= 3);
   return {
     beta: numberFrom(given.beta, 0.05, 6, otherwise.beta),
     tau: numberFrom(given.tau, 0.1, 5, otherwise.tau),
     way: ["both", "one"].includes(given.way) ? given.way : otherwise.way,
-    v: good ? list.map(Number) : [...otherwise.v],
+    v: good ? list : [...otherwise.v],
   };
 }
 
-const PARTS = [["total", "total"], ["visible", "visible neurons"], ["memory", "memory neurons"], ["synapse", "synapse"]];
+const PARTS = [
+  ["total", "total"],
+  ["visible", "visible neurons"],
+  ["memory", "memory neurons"],
+  ["synapse", "synapse"],
+];
 const STYLE_TINY = `
-.amx-tinybrain .axis { stroke: var(--amx-line); stroke-width: 1; }
 .amx-tinybrain .bar { fill: var(--amx-query); }
 .amx-tinybrain .mem { fill: var(--amx-memory); }
 .amx-tinybrain .said { fill: none; stroke: var(--amx-memory); stroke-width: 1; }
@@ -149,182 +198,285 @@ const STYLE_TINY = `
 .amx-tinybrain .head.off { fill: var(--amx-wrong); }
 .amx-tinybrain path.total { stroke: var(--amx-energy); stroke-width: 3; fill: none; }
 .amx-tinybrain path.visible { stroke: var(--amx-query); stroke-width: 1.6; fill: none; }
-.amx-tinybrain path.memory { stroke: var(--amx-memory); stroke-width: 1.6; fill: none; stroke-dasharray: 6 3; }
-.amx-tinybrain path.synapse { stroke: var(--amx-muted); stroke-width: 1.6; fill: none; stroke-dasharray: 2 3; }
+.amx-tinybrain path.memory {
+  stroke: var(--amx-memory); stroke-width: 1.6; fill: none; stroke-dasharray: 6 3;
+}
+.amx-tinybrain path.synapse {
+  stroke: var(--amx-muted); stroke-width: 1.6; fill: none; stroke-dasharray: 2 3;
+}
 .amx-tinybrain .rise { stroke: var(--amx-wrong); stroke-width: 2; opacity: .55; }
 .amx-tinybrain .now { stroke: var(--amx-line); stroke-width: 1; }
-.amx-tinybrain text.strong { fill: var(--amx-ink); font-weight: 600; }
-.amx-tinybrain text.mid { text-anchor: middle; }
 `;
+const MID = 92; // height of the axis of the visible neurons
+const MEMORY = 216; // and where the memory neurons begin
+const TALL = 56; // of a bar for tanh = 1
+const KEYS = { ArrowUp: 0.2, ArrowRight: 0.2, ArrowDown: -0.2, ArrowLeft: -0.2 };
+
+class TinyBrain {
+  constructor(life) {
+    this.life = life;
+    this.moment = 0; // which state is shown
+    this.ride = run(life.now);
+    const group = (name) => svg("g", { class: name });
+    [this.marks, this.bars, this.wires] = [group("marks"), group("bars"), group("wires")];
+    [this.mems, this.lines, this.labels, this.grips] = "mems lines labels grips".split(" ").map(group);
+    this.cursor = svg("line", { class: "now" });
+    this.plot = svg("svg", {}, this.marks, this.cursor, this.bars, this.wires);
+    this.plot.append(this.mems, this.lines, this.labels, this.grips);
+    life.ui.stage.append(this.plot);
+    this.handles = START.v.map((_, i) => this.handle(i));
+  }
+
+  layout() {
+    const w = Math.max(260, this.life.ui.stage.clientWidth);
+    const narrow = w < 480;
+    const net = narrow ? w : w * 0.44;
+    const left = narrow ? 34 : net + 50;
+    const [top, bottom] = narrow ? [330, 484] : [26, 250];
+    this.box = { w, narrow, net, left, top, right: w - 6, bottom };
+    const all = this.ride.trace.flatMap((e) => PARTS.map(([key]) => e[key]));
+    const [low, high] = [Math.min(...all), Math.max(...all)];
+    this.y = (e) => bottom - ((e - low) / (high - low || 1)) * (bottom - top - 8) - 4;
+    this.x = (t) => left + (t / (this.ride.trace.length - 1)) * (w - 6 - left);
+  }
+
+  /** Middle of a neuron among `count` beside one another. */
+  across(i, count) {
+    return 8 + ((i + 0.5) * (this.box.net - 16)) / count;
+  }
+
+  drawFrame() {
+    const { box } = this;
+    const off = this.life.now.way === "one";
+    this.drawWires(off);
+    this.lines.replaceChildren(...[...PARTS].reverse().map(([key]) => svg("path", { class: key, d: "" })));
+    const width = box.right - box.left;
+    const key = legend(PARTS, { left: box.left + 2, top: box.bottom + 18, width, most: 2 });
+    size(this.plot, box.w, box.bottom + 10 + key.height);
+    const strong = (x, y, text) => svg("text", { x, y, class: "strong" }, text);
+    this.labels.replaceChildren(
+      strong(8, 14, "visible neurons"),
+      strong(8, MEMORY + 70, "memory neurons and their patterns"),
+      strong(box.left, box.top - 10, off ? "the sum that was the energy" : "energy, part by part"),
+      ...NAMES.flatMap((_, mu) => this.pattern(mu)),
+      ...this.ticks(),
+      key.root,
+    );
+    const axis = (x1, x2, y) => svg("line", { class: "axis", x1, x2, y1: y, y2: y });
+    this.marks.replaceChildren(
+      axis(4, box.net - 4, MID),
+      axis(4, box.net - 4, MEMORY + 24),
+      axis(box.left, box.right, box.bottom),
+    );
+  }
+
+  drawWires(off) {
+    const half = this.box.net / 2;
+    const kind = off ? " off" : "";
+    const text = (x, side, words) => svg("text", { x, y: 172, class: side }, words);
+    this.wires.replaceChildren(
+      svg("path", { class: "wire", d: `M${half - 26},152V178` }),
+      svg("path", { class: "head", d: `M${half - 31},176h10l-5,8z` }),
+      svg("path", { class: `wire${kind}`, d: `M${half + 26},184V160` }),
+      svg("path", { class: `head${kind}`, d: `M${half + 21},160h10l-5,-8z` }),
+      text(half - 38, "end", "W"),
+      text(half + 38, "", off ? "someone else’s Wᵀ" : "Wᵀ"),
+    );
+  }
+
+  /** The name of a memory neuron, and its pattern. */
+  pattern(mu) {
+    const x = this.across(mu, 3);
+    const cells = PATTERNS[mu].map((p, i) => {
+      const place = { x: x + 8 * (i - 4), y: MEMORY + 45, width: 6.5, height: 6.5 };
+      return svg("rect", { class: p > 0 ? "said up" : "said", ...place });
+    });
+    return [svg("text", { x, y: MEMORY + 39, class: "mid strong" }, NAMES[mu]), ...cells];
+  }
+
+  /** The energy at the start, and at the end where that is somewhere else. */
+  ticks() {
+    const ends = [this.ride.trace[0].total, this.ride.trace.at(-1).total];
+    if (Math.abs(this.y(ends[0]) - this.y(ends[1])) <= 14) ends.pop();
+    const tick = (e) => svg("text", { x: this.box.left - 6, y: this.y(e) + 4, class: "end" }, nice(e, 1));
+    return ends.map(tick);
+  }
+
+  drawState() {
+    const { ride, box } = this;
+    const t = Math.round(this.moment);
+    const { v, m } = ride.states[t];
+    const bar = (kind, x, width, from, high) => {
+      const place = { x: x - width / 2, width, y: Math.min(from, from - high), rx: 2 };
+      return svg("rect", { class: kind, ...place, height: Math.max(1.5, Math.abs(high)) });
+    };
+    const visible = v.map((x, i) => bar("bar", this.across(i, 8), 18, MID, TALL * Math.tanh(x)));
+    this.bars.replaceChildren(...visible);
+    const votes = share(m, this.life.now.beta);
+    const memory = votes.map((s, mu) => bar("mem", this.across(mu, 3), 32, MEMORY + 24, 26 * s));
+    this.mems.replaceChildren(...memory);
+    const stride = box.narrow ? 4 : 2;
+    const shown = ride.trace.map((_, k) => k).filter((k) => k <= t && (k % stride === 0 || k === t));
+    for (const path of this.lines.children) {
+      const key = path.getAttribute("class");
+      path.setAttribute("d", line(shown.map((k) => [this.x(k), this.y(ride.trace[k][key])])));
+    }
+    this.marks.querySelectorAll(".rise").forEach((old) => old.remove());
+    const risen = ride.rises.filter((k) => k <= t && k % stride === 0).map((k) => this.x(k));
+    const ends = { y1: box.bottom - 7, y2: box.bottom };
+    this.marks.append(...risen.map((x) => svg("line", { class: "rise", x1: x, x2: x, ...ends })));
+    set(this.cursor, { x1: this.x(t), x2: this.x(t), y1: box.top, y2: box.bottom });
+  }
+
+  handle(i) {
+    const { now, soon } = this.life;
+    const label = `Visible neuron ${i + 1} of the cue: up and down arrows`;
+    const names = { role: "slider", tabindex: "0", "aria-label": label };
+    const grip = svg("g", { ...names, "aria-valuemin": -3, "aria-valuemax": 3 });
+    grip.append(svg("rect", { class: "grip" }), svg("circle", { class: "amx-ring", r: 11 }));
+    const put = (x) => {
+      now.v[i] = Number(clamp(x, -3, 3).toFixed(1));
+      this.life.touched();
+      this.rewind();
+    };
+    const pointed = (event) => {
+      const high = MID - (event.clientY - this.plot.getBoundingClientRect().top);
+      put(2 * Math.atanh(clamp(high / TALL, -0.95, 0.95)));
+    };
+    draggable(grip, pointed, () => this.play());
+    grip.addEventListener("keydown", (event) => {
+      const way = KEYS[event.key];
+      if (way) {
+        put(now.v[i] + way);
+        soon();
+      } else if (event.key === "Enter" || event.key === " ") this.play();
+      else return;
+      event.preventDefault();
+    });
+    this.grips.append(grip);
+    return grip;
+  }
+
+  drawHandles() {
+    const { v } = this.life.now;
+    const width = (this.box.net - 16) / 8;
+    this.handles.forEach((grip, i) => {
+      const x = this.across(i, 8);
+      set(grip.firstChild, { x: x - width / 2, width, y: MID - 66, height: 132 });
+      set(grip.lastChild, { cx: x, cy: MID - TALL * Math.tanh(v[i]) });
+      set(grip, { "aria-valuenow": v[i], "aria-valuetext": nice(v[i], 1) });
+    });
+  }
+
+  draw() {
+    this.layout();
+    this.drawFrame();
+    this.drawHandles();
+    this.drawState();
+  }
+
+  rewind() {
+    const { now, halt } = this.life;
+    halt();
+    this.ride = run(now);
+    this.moment = 0;
+    this.beta.show(now.beta);
+    this.tau.show(now.tau);
+    this.way.show(now.way);
+    this.draw();
+  }
+
+  play(after = null) {
+    this.rewind();
+    const frame = (t) => {
+      this.moment = t * (this.ride.trace.length - 1);
+      this.drawState();
+    };
+    this.life.film(3600, frame, () => this.life.say(...tell(this.ride, this.life.now)), after);
+  }
+
+  controls() {
+    const { ui, now, touched, soon } = this.life;
+    const hand = (name, label, min, max) =>
+      slider({
+        ...{ name, label, min, max, log: true, value: now[name], format: (x) => nice(x) },
+        input: (x) => {
+          now[name] = x;
+          touched();
+          this.rewind();
+          soon();
+        },
+      });
+    this.beta = hand("beta", "β, how sharply memories compete", 0.05, 6);
+    this.tau = hand("tau", "τ of the memory layer (visible: 1)", 0.1, 5);
+    const again = (change) => {
+      Object.assign(now, change);
+      touched();
+      this.play();
+    };
+    const options = [
+      ["both", "both ways"],
+      ["one", "one way"],
+    ];
+    const input = (way) => again({ way });
+    this.way = choice({ name: "way", label: "The synapse is read", value: now.way, options, input });
+    ui.controls.append(this.beta.root, this.tau.root);
+    ui.row.append(
+      this.way.root,
+      push("Run again", () => again({})),
+    );
+    ui.hint.append(
+      "Drag the orange bars to make another cue; the three memories are A, B and C. Then turn β down " +
+        "to 0.1, or read the synapse one way and slow the memory layer down.",
+    );
+  }
+
+  question() {
+    const why =
+      "A calls B, B calls C, C calls A. The weights are as strong as before, but no energy belongs to them.";
+    this.life.ask({
+      question:
+        "Each memory neuron hears its own pattern. Suppose it answers with the pattern of its neighbour " +
+        "instead. What will the network do?",
+      answers: [
+        ["rest", "Settle somewhere else"],
+        ["move", "Never settle"],
+      ],
+      reply: (key) => `${key === "move" ? "Yes" : "No"}: it walks in a circle. ${why}`,
+      asked: { ...START, way: "one", beta: 3, tau: 2 },
+    });
+  }
+
+  open() {
+    this.controls();
+    this.question();
+    this.rewind();
+    return this.life.open({
+      draw: () => this.draw(),
+      state: () => {
+        const t = Math.round(this.moment);
+        const rises = this.ride.rises.filter((k) => k <= t).length;
+        return {
+          step: t,
+          energy: this.ride.trace[t].total,
+          rises,
+          overlaps: overlaps(this.ride.states[t].v),
+        };
+      },
+    });
+  }
+}
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
   const life = explorable(element, options, {
-    name: "tinybrain", title: "TinyBrain, live", patience: 400,
-    label: "Explorable: two layers of neurons joined by one synapse come to rest in a low place of their energy",
-    style: STYLE_TINY, start: START, settingsFrom, play,
+    name: "tinybrain",
+    title: "TinyBrain, live",
+    label:
+      "Explorable: two layers of neurons joined by one synapse come to rest in a low place of their energy",
+    ...{ style: STYLE_TINY, start: START, settingsFrom, patience: 400 },
+    play: (after) => view.play(after),
   });
-  const { ui, now, touched, soon, halt } = life;
-  let ride = run(now);
-  let moment = 0; // which state is shown
-
-  const plot = svg("svg", {});
-  const [bars, wires, mems, lines, marks, labels, grips] = ["bars", "wires", "mems", "lines", "marks", "labels", "grips"].map((name) => svg("g", { class: name }));
-  const cursor = svg("line", { class: "now" });
-  plot.append(marks, cursor, bars, wires, mems, lines, labels, grips);
-  ui.stage.append(plot);
-
-  let w = 600;
-  let narrow = false;
-  let box = {};
-
-  function layout() {
-    w = Math.max(260, ui.stage.clientWidth);
-    narrow = w < 480;
-    const net = narrow ? w : w * 0.44;
-    box = { net, mid: 92, memory: 216, left: narrow ? 34 : net + 50, top: narrow ? 330 : 26, right: w - 6, bottom: narrow ? 484 : 250 };
-    const h = box.bottom + 30;
-    set(plot, { width: w, height: h, viewBox: `0 0 ${w} ${h}`, style: `height:${h}px` });
-  }
-
-  const vx = (i) => 8 + ((i + 0.5) * (box.net - 16)) / 8;
-  const mx = (mu) => 8 + ((mu + 0.5) * (box.net - 16)) / 3;
-  const tx = (t) => box.left + (t / (ride.trace.length - 1)) * (box.right - box.left);
-  function scale() {
-    const all = ride.trace.flatMap((e) => [e.total, e.visible, e.memory, e.synapse]);
-    const [low, high] = [Math.min(...all), Math.max(...all)];
-    return (e) => box.bottom - ((e - low) / (high - low || 1)) * (box.bottom - box.top - 8) - 4;
-  }
-
-  function drawFrame() {
-    const y = scale();
-    const off = now.way === "one";
-    const half = box.net / 2;
-    wires.replaceChildren(
-      svg("path", { class: "wire", d: `M${half - 26},152V178` }), svg("path", { class: "head", d: `M${half - 31},176h10l-5,8z` }),
-      svg("path", { class: off ? "wire off" : "wire", d: `M${half + 26},184V160` }), svg("path", { class: off ? "head off" : "head", d: `M${half + 21},160h10l-5,-8z` }),
-      svg("text", { x: half - 38, y: 172, "text-anchor": "end" }, "W"),
-      svg("text", { x: half + 38, y: 172 }, off ? "someone else’s Wᵀ" : "Wᵀ"));
-    lines.replaceChildren(...[...PARTS].reverse().map(([key]) => svg("path", { class: key, d: "" })));
-    const tick = (e) => svg("text", { x: box.left - 6, y: y(e) + 4, "text-anchor": "end" }, nice(e, 1));
-    const last = ride.trace.at(-1);
-    const legend = PARTS.map(([key, text], i) => {
-      const lx = box.left + 6 + (i % 2) * Math.min(150, (box.right - box.left) / 2);
-      const ly = box.bottom + 18 + (i > 1 ? 16 : 0);
-      return svg("g", {}, svg("path", { class: key, d: `M${lx - 4},${ly - 4}h16` }), svg("text", { x: lx + 17, y: ly }, text));
-    });
-    labels.replaceChildren(
-      svg("text", { x: 8, y: 14, class: "strong" }, "visible neurons"), svg("text", { x: 8, y: box.memory + 70, class: "strong" }, "memory neurons and their patterns"),
-      svg("text", { x: box.left, y: box.top - 10, class: "strong" }, off ? "the sum that was the energy" : "energy, part by part"),
-      ...NAMES.map((name, mu) => svg("text", { x: mx(mu), y: box.memory + 39, class: "mid strong" }, name)),
-      ...PATTERNS.flatMap((row, mu) => row.map((p, i) =>
-        svg("rect", { class: p > 0 ? "said up" : "said", x: mx(mu) + 8 * (i - 4), y: box.memory + 45, width: 6.5, height: 6.5 }))),
-      tick(ride.trace[0].total), ...(Math.abs(y(last.total) - y(ride.trace[0].total)) > 14 ? [tick(last.total)] : []), ...legend);
-    const height = legend.length && box.bottom + 44;
-    set(plot, { height, viewBox: `0 0 ${w} ${height}`, style: `height:${height}px` });
-    marks.replaceChildren(svg("line", { class: "axis", x1: 4, x2: box.net - 4, y1: box.mid, y2: box.mid }),
-      svg("line", { class: "axis", x1: 4, x2: box.net - 4, y1: box.memory + 24, y2: box.memory + 24 }),
-      svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
-  }
-
-  function drawState() {
-    const t = Math.round(moment);
-    const { v, m } = ride.states[t];
-    const y = scale();
-    bars.replaceChildren(...v.map((x, i) => {
-      const a = Math.tanh(x);
-      return svg("rect", { class: "bar", x: vx(i) - 9, width: 18, y: Math.min(box.mid, box.mid - 56 * a), height: Math.max(1.5, Math.abs(56 * a)), rx: 2 });
-    }));
-    mems.replaceChildren(...share(m, now.beta).map((s, mu) =>
-      svg("rect", { class: "mem", x: mx(mu) - 16, width: 32, y: box.memory + 24 - 26 * s, height: Math.max(1.5, 26 * s), rx: 2 })));
-    const stride = narrow ? 4 : 2;
-    for (const [key] of PARTS) {
-      const points = [];
-      for (let k = 0; k <= t; k += stride) points.push(`${tx(k).toFixed(1)},${y(ride.trace[k][key]).toFixed(1)}`);
-      points.push(`${tx(t).toFixed(1)},${y(ride.trace[t][key]).toFixed(1)}`);
-      lines.querySelector(`path.${key}`).setAttribute("d", `M${points.join("L")}`);
-    }
-    const risen = ride.rises.filter((k) => k <= t && k % stride === 0);
-    marks.querySelectorAll(".rise").forEach((old) => old.remove());
-    marks.append(...risen.map((k) => svg("line", { class: "rise", x1: tx(k), x2: tx(k), y1: box.bottom - 7, y2: box.bottom })));
-    set(cursor, { x1: tx(t), x2: tx(t), y1: box.top, y2: box.bottom });
-  }
-
-  const handles = START.v.map((_, i) => {
-    const grip = svg("g", { role: "slider", tabindex: "0", "aria-label": `Visible neuron ${i + 1} of the cue: up and down arrows`, "aria-valuemin": -3, "aria-valuemax": 3 },
-      svg("rect", { class: "grip" }), svg("circle", { class: "amx-ring", r: 11 }));
-    const put = (x) => {
-      now.v[i] = Number(Math.min(3, Math.max(-3, x)).toFixed(1));
-      touched();
-      rewind();
-    };
-    draggable(grip, (event) => put(2 * Math.atanh(Math.min(0.95, Math.max(-0.95, (box.mid - (event.clientY - plot.getBoundingClientRect().top)) / 56)))), () => play());
-    grip.addEventListener("keydown", (event) => {
-      const way = { ArrowUp: 0.2, ArrowRight: 0.2, ArrowDown: -0.2, ArrowLeft: -0.2 }[event.key];
-      if (way) { put(now.v[i] + way); soon(); event.preventDefault(); }
-      if (event.key === "Enter" || event.key === " ") { play(); event.preventDefault(); }
-    });
-    grips.append(grip);
-    return grip;
-  });
-
-  function drawHandles() {
-    handles.forEach((grip, i) => {
-      const width = (box.net - 16) / 8;
-      set(grip.firstChild, { x: vx(i) - width / 2, width, y: box.mid - 66, height: 132 });
-      set(grip.lastChild, { cx: vx(i), cy: box.mid - 56 * Math.tanh(now.v[i]) });
-      set(grip, { "aria-valuenow": now.v[i], "aria-valuetext": `${nice(now.v[i], 1)}` });
-    });
-  }
-
-  function rewind() {
-    halt();
-    ride = run(now);
-    moment = 0;
-    betaSlider.show(now.beta);
-    tauSlider.show(now.tau);
-    way.show(now.way);
-    drawAll();
-  }
-
-  function drawAll() {
-    layout();
-    drawFrame();
-    drawHandles();
-    drawState();
-  }
-
-  function play(after = null) {
-    rewind();
-    life.film(3600, (t) => {
-      moment = t * (ride.trace.length - 1);
-      drawState();
-    }, () => ui.say(...tell(ride, now)), after);
-  }
-
-  const betaSlider = slider({
-    name: "beta", label: "β, how sharply memories compete", min: 0.05, max: 6, log: true, value: now.beta, format: (x) => nice(x),
-    input: (x) => { now.beta = x; touched(); rewind(); soon(); },
-  });
-  const tauSlider = slider({
-    name: "tau", label: "τ of the memory layer (visible: 1)", min: 0.1, max: 5, log: true, value: now.tau, format: (x) => nice(x),
-    input: (x) => { now.tau = x; touched(); rewind(); soon(); },
-  });
-  const way = choice({
-    name: "way", label: "The synapse is read", value: now.way, options: [["both", "both ways"], ["one", "one way"]],
-    input: (key) => { now.way = key; touched(); play(); },
-  });
-  ui.controls.append(betaSlider.root, tauSlider.root);
-  ui.row.append(way.root, node("button", { type: "button", class: "amx-push", onclick: () => { touched(); play(); } }, "Run again"));
-  ui.hint.append("Drag the orange bars to make another cue; the three memories are A, B and C. Then turn β down to 0.1, or read the synapse one way and slow the memory layer down.");
-
-  life.ask({
-    question: "Each memory neuron hears its own pattern. Suppose it answers with the pattern of its neighbour instead. What will the network do?",
-    answers: [["rest", "Settle somewhere else"], ["move", "Never settle"]],
-    reply: (key) => `${key === "move" ? "Yes: it walks in a circle." : "No: it walks in a circle."} A calls B, B calls C, C calls A. The weights are as strong as before, but no energy belongs to them.`,
-    asked: { ...START, way: "one", beta: 3, tau: 2 },
-  });
-
-  rewind();
-  return life.open({ draw: drawAll });
+  const view = new TinyBrain(life);
+  return view.open();
 }

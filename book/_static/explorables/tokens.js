@@ -1,4 +1,18 @@
-import { choice, clamp, draggable, explorable, nice, node, numberFrom, set, slider, svg } from "./common.js";
+import {
+  choice,
+  draggable,
+  explorable,
+  legend,
+  line,
+  nice,
+  numberFrom,
+  numbersFrom,
+  push,
+  set,
+  size,
+  slider,
+  svg,
+} from "./common.js";
 
 // Tokens going downhill: a small Energy Transformer whose tokens can be drawn. It must teach: two
 // terms of one energy pull, attention towards each other and memories towards what is known; both
@@ -17,16 +31,27 @@ const NAMES = ["A", "B", "C"];
 const RADIUS = Math.sqrt(3); // |g| for D = 3
 const STEPS = 150;
 const ETA = 0.08;
-const NEAR = 20; // degrees: tokens nearer than this are one heap, a heap nearer than this is at a memory
+const NEAR = 20; // degrees: nearer tokens are one heap, a heap nearer to a memory than this is at it
 const ANSWERED = { a: 1, m: 0, beta: 0.3, self: "no" };
-const START = { a: 1, m: 1.5, beta: 1, self: "no", t: [12, 38, 61, 118, 149, 171, 236, 262, 287, 311, 338, 352] };
+const START = {
+  a: 1,
+  m: 1.5,
+  beta: 1,
+  self: "no",
+  t: [12, 38, 61, 118, 149, 171, 236, 262, 287, 311, 338, 352],
+};
 
-const plane = (degrees, r = 1) => [r * Math.cos((degrees * Math.PI) / 180), r * Math.sin((degrees * Math.PI) / 180)];
+const plane = (degrees, r = 1) => {
+  const turn = (degrees * Math.PI) / 180;
+  return [r * Math.cos(turn), r * Math.sin(turn)];
+};
 const dot = (p, q) => p[0] * q[0] + p[1] * q[1];
+
+const MEMORIES = ANGLES.map((angle) => plane(angle));
 
 /** The three memories, unit vectors in the plane. */
 export function memories() {
-  return ANGLES.map((angle) => plane(angle));
+  return MEMORIES;
 }
 
 /** Where tokens start: at these angles, all at the same small distance from the middle. */
@@ -36,62 +61,87 @@ export function start(angles) {
 
 /** Layer norm of three numbers, in the plane that is left of them. */
 export function normalise(x) {
-  const size = Math.hypot(x[0], x[1]);
-  return [(RADIUS * x[0]) / size, (RADIUS * x[1]) / size];
+  const r = Math.hypot(x[0], x[1]);
+  return [(RADIUS * x[0]) / r, (RADIUS * x[1]) / r];
 }
 
-/** The scores of one query and their softmax, the query itself left out unless `self` is "yes". */
-function attend(g, c, beta, self) {
-  const scores = g.map((k, b) => (b === c && self !== "yes" ? -Infinity : beta * dot(k, g[c])));
-  const top = Math.max(...scores);
-  const raw = scores.map((s) => Math.exp(s - top));
-  const sum = raw.reduce((p, q) => p + q, 0);
-  return { log: top + Math.log(sum), weights: raw.map((r) => r / sum) };
+/** Softmax of the scores of one query, into `weights`, itself left out unless asked; returns log sum exp. */
+function attend(g, c, { beta, self }, weights) {
+  let top = -Infinity;
+  for (let b = 0; b < g.length; b++) {
+    weights[b] = b === c && self !== "yes" ? -Infinity : beta * dot(g[b], g[c]);
+    if (weights[b] > top) top = weights[b];
+  }
+  let sum = 0;
+  for (let b = 0; b < g.length; b++) sum += weights[b] = Math.exp(weights[b] - top);
+  for (let b = 0; b < g.length; b++) weights[b] /= sum;
+  return top + Math.log(sum);
 }
 
-/** The two terms, not yet weighted, and their weighted sum. */
-export function energies(x, { a, m, beta, self }) {
+/** How much each token looks at each other one: rows that sum to one. */
+export function attention(x, settings) {
   const g = x.map(normalise);
-  const attention = -g.reduce((sum, _, c) => sum + attend(g, c, beta, self).log, 0) / beta;
-  const memory = -0.5 * g.reduce((sum, token) => sum + memories().reduce((s, xi) => s + Math.max(0, dot(xi, token)) ** 2, 0), 0);
-  return { attention: a * attention, memory: m * memory, total: a * attention + m * memory };
+  return g.map((_, c) => {
+    const weights = new Float64Array(g.length);
+    attend(g, c, settings, weights);
+    return weights;
+  });
+}
+
+/** The two weighted terms and their sum; their slope with respect to g, one pair for each token. */
+function landscape(x, settings) {
+  const { a, m, beta } = settings;
+  const g = x.map(normalise);
+  const slope = g.map(() => [0, 0]);
+  const weights = new Float64Array(g.length);
+  let [logs, squares] = [0, 0];
+  for (let c = 0; c < g.length; c++) {
+    logs += attend(g, c, settings, weights);
+    for (let b = 0; b < g.length; b++) {
+      for (let d = 0; d < 2; d++) {
+        slope[c][d] -= a * weights[b] * g[b][d]; // what it looks for
+        slope[b][d] -= a * weights[b] * g[c][d]; // what others look for in it
+      }
+    }
+    for (const xi of MEMORIES) {
+      const overlap = Math.max(0, dot(xi, g[c]));
+      squares += overlap * overlap;
+      for (let d = 0; d < 2; d++) slope[c][d] -= m * overlap * xi[d];
+    }
+  }
+  const [near, known] = [(-a * logs) / beta, -0.5 * m * squares];
+  return { slope, energies: { attention: near, memory: known, total: near + known } };
+}
+
+/** The two terms, weighted, and their sum. */
+export function energies(x, settings) {
+  return landscape(x, settings).energies;
 }
 
 /** The gradient of the weighted sum with respect to g, in closed form, one pair for each token. */
-export function gradient(x, { a, m, beta, self }) {
-  const g = x.map(normalise);
-  const slope = g.map(() => [0, 0]);
-  g.forEach((token, c) => {
-    const { weights } = attend(g, c, beta, self);
-    weights.forEach((p, b) => [0, 1].forEach((d) => {
-      slope[c][d] -= a * p * g[b][d]; // what it looks for
-      slope[b][d] -= a * p * token[d]; // what others look for in it
-    }));
-    for (const xi of memories()) {
-      const overlap = Math.max(0, dot(xi, token));
-      for (const d of [0, 1]) slope[c][d] -= m * overlap * xi[d];
-    }
-  });
-  return slope;
+export function gradient(x, settings) {
+  return landscape(x, settings).slope;
 }
 
 /** One step down. */
 export function step(x, settings, eta = ETA) {
-  const slope = gradient(x, settings);
+  return moved(x, gradient(x, settings), eta);
+}
+
+function moved(x, slope, eta) {
   return x.map((token, i) => [token[0] - eta * slope[i][0], token[1] - eta * slope[i][1]]);
 }
 
 /** A whole run: states, energies, and how often the sum rose. */
 export function run(settings, steps = STEPS) {
   let x = start(settings.t);
-  const states = [x];
-  const trace = [energies(x, settings)];
+  const [states, trace] = [[x], []];
   let rises = 0;
-  for (let t = 1; t <= steps; t++) {
-    x = step(x, settings);
-    states.push(x);
-    trace.push(energies(x, settings));
-    if (trace[t].total > trace[t - 1].total + 1e-9) rises++;
+  for (let t = 0; t <= steps; t++) {
+    const here = landscape(x, settings);
+    trace.push(here.energies);
+    if (t > 0 && trace[t].total > trace[t - 1].total + 1e-9) rises++;
+    if (t < steps) states.push((x = moved(x, here.slope, ETA)));
   }
   return { states, trace, rises };
 }
@@ -102,16 +152,19 @@ const apart = (p, q) => Math.abs(((p - q + 540) % 360) - 180);
 /** Heaps on the ring: neighbours less than NEAR degrees apart belong together. [{angle, size, at}] */
 export function heaps(x) {
   const sorted = x.map(angleOf).sort((p, q) => p - q);
-  const gaps = sorted.map((angle, i) => (sorted[(i + 1) % sorted.length] - angle + 360) % 360 || (sorted.length === 1 ? 360 : 0));
-  const first = (gaps.indexOf(Math.max(...gaps)) + 1) % sorted.length;
+  const n = sorted.length;
+  const gap = (i) => (n === 1 ? 360 : (sorted[(i + 1) % n] - sorted[i] + 360) % 360);
+  const gaps = sorted.map((_, i) => gap(i));
+  const first = (gaps.indexOf(Math.max(...gaps)) + 1) % n;
   const found = [];
-  for (let i = 0; i < sorted.length; i++) {
-    const k = (first + i) % sorted.length;
-    if (i === 0 || gaps[(k + sorted.length - 1) % sorted.length] > NEAR) found.push([]);
+  for (let i = 0; i < n; i++) {
+    const k = (first + i) % n;
+    if (i === 0 || gaps[(k + n - 1) % n] > NEAR) found.push([]);
     found.at(-1).push(sorted[k]);
   }
   return found.map((members) => {
-    const middle = angleOf(members.map((angle) => plane(angle)).reduce((p, q) => [p[0] + q[0], p[1] + q[1]], [0, 0]));
+    const sum = (p, q) => [p[0] + q[0], p[1] + q[1]];
+    const middle = angleOf(members.map((angle) => plane(angle)).reduce(sum, [0, 0]));
     const wide = Math.max(...members.map((angle) => apart(angle, middle)));
     const best = ANGLES.map((angle) => apart(angle, middle));
     const mu = best.indexOf(Math.min(...best));
@@ -121,36 +174,61 @@ export function heaps(x) {
 
 /** What happened, in words: [lead, rest, kind]. */
 export function tell(ride, settings) {
+  const { a, m } = settings;
+  if (a === 0 && m === 0) return ["Nothing moves.", "Both terms are off: the landscape is flat.", ""];
   const found = heaps(ride.states.at(-1)).sort((p, q) => q.size - p.size);
-  const fell = ride.trace[0].total - ride.trace.at(-1).total;
-  const fall = ride.rises ? `The energy rose in ${ride.rises} of ${STEPS} steps.` : `The energy fell by ${nice(fell, 1)} and rose in none of ${STEPS} steps.`;
-  if (settings.a === 0 && settings.m === 0) return ["Nothing moves.", "Both terms are off: the landscape is flat.", ""];
-  const moved = ride.states[0].map((p, i) => apart(angleOf(p), angleOf(ride.states.at(-1)[i])));
-  const still = Math.max(...moved) < 12;
-  if (still && settings.m === 0) return ["They hardly move.", `Each token finds one token that matches it best: itself. Attention is satisfied and teaches nothing. ${fall}`, "bad"];
-  const one = (heap) => `${heap.size} ${heap.size > 1 ? "tokens" : "token"} ${heap.at && settings.m > 0 ? `at ${heap.at}` : ""}`.trim();
-  const list = found.slice(0, 4).map(one).join(", ") + (found.length > 4 ? ", …" : "");
-  if (settings.m === 0) {
-    const lead = found.length === 1 ? "One heap." : `${found.length} heaps.`;
-    return [lead, `${list}. Nothing says where a heap should be; they agree on whatever was near. ${fall}`, ""];
+  const fell = nice(ride.trace[0].total - ride.trace.at(-1).total, 1);
+  const fall = ride.rises
+    ? `The energy rose in ${ride.rises} of ${STEPS} steps.`
+    : `The energy fell by ${fell} and rose in none of ${STEPS} steps.`;
+  const list = inventory(found, m > 0);
+  if (m === 0) return tellAttention(ride, found, `${list}.`, fall);
+  const lost = found.filter((heap) => !heap.at).length;
+  if (a === 0) {
+    const why = "Every token goes to the memory that is nearest to it and asks nobody.";
+    return ["Each for itself.", `${list}. ${why} ${fall}`, lost ? "" : "good"];
   }
-  const lost = found.filter((heap) => !heap.at);
-  if (settings.a === 0) return ["Each for itself.", `${list}. Every token goes to the memory that is nearest to it and asks nobody. ${fall}`, lost.length ? "" : "good"];
-  if (found.length === 1 && found[0].at) return [`All of them agree on ${found[0].at}.`, `Attention made a crowd, and a memory told the crowd what it is. ${fall}`, "good"];
-  if (!lost.length) return ["Crowds with a name.", `${list}. ${fall}`, "good"];
-  return [`${found.length === 1 ? "One heap" : `${found.length} heaps`}, and no memory for ${lost.length === 1 ? "one of them" : "some"}.`, `${list}. The two terms found a compromise between company and knowledge. ${fall}`, ""];
+  if (found.length === 1 && !lost) {
+    const why = "Attention made a crowd, and a memory told the crowd what it is.";
+    return [`All of them agree on ${found[0].at}.`, `${why} ${fall}`, "good"];
+  }
+  if (!lost) return ["Crowds with a name.", `${list}. ${fall}`, "good"];
+  const count = found.length === 1 ? "One heap" : `${found.length} heaps`;
+  const who = lost === 1 ? "one of them" : "some";
+  const why = "The two terms found a compromise between company and knowledge.";
+  return [`${count}, and no memory for ${who}.`, `${list}. ${why} ${fall}`, ""];
+}
+
+/** "7 tokens at A, 1 token". */
+function inventory(found, named) {
+  const one = ({ size: count, at }) =>
+    `${count} ${count > 1 ? "tokens" : "token"}${at && named ? ` at ${at}` : ""}`;
+  return found.slice(0, 4).map(one).join(", ") + (found.length > 4 ? ", …" : "");
+}
+
+function tellAttention(ride, found, list, fall) {
+  const turned = ride.states[0].map((p, i) => apart(angleOf(p), angleOf(ride.states.at(-1)[i])));
+  if (Math.max(...turned) < 12) {
+    const why =
+      "Each token finds one token that matches it best: itself. Attention is satisfied and teaches nothing.";
+    return ["They hardly move.", `${why} ${fall}`, "bad"];
+  }
+  const lead = found.length === 1 ? "One heap." : `${found.length} heaps.`;
+  const why = "Nothing says where a heap should be; they agree on whatever was near.";
+  return [lead, `${list} ${why} ${fall}`, ""];
 }
 
 /** Settings that make sense, from any object of numbers or texts. */
 export function settingsFrom(given, otherwise = START) {
-  const list = Array.isArray(given.t) ? given.t : given.t == null ? null : String(given.t).split(",").map(Number);
-  const good = list && list.length === START.t.length && list.every((angle) => Number.isFinite(angle) && angle >= 0 && angle <= 360);
+  const list = numbersFrom(given.t);
+  const angle = (v) => Number.isFinite(v) && v >= 0 && v <= 360;
+  const good = list && list.length === START.t.length && list.every(angle);
   return {
     a: numberFrom(given.a, 0, 2, otherwise.a),
     m: numberFrom(given.m, 0, 4, otherwise.m),
     beta: numberFrom(given.beta, 0.1, 20, otherwise.beta),
     self: ["no", "yes"].includes(given.self) ? given.self : otherwise.self,
-    t: good ? list.map(Number) : [...otherwise.t],
+    t: good ? list : [...otherwise.t],
   };
 }
 
@@ -165,190 +243,281 @@ const STYLE_TOKENS = `
 .amx-tokens .token { fill: var(--amx-query); stroke: var(--amx-paper); stroke-width: 1.5; }
 .amx-tokens .shadow { fill: var(--amx-ink); }
 .amx-tokens .grip { fill: transparent; cursor: grab; touch-action: none; }
-.amx-tokens .axis, .amx-tokens .now { stroke: var(--amx-line); stroke-width: 1; }
+.amx-tokens .now { stroke: var(--amx-line); stroke-width: 1; }
 .amx-tokens path.total { stroke: var(--amx-energy); stroke-width: 3; fill: none; }
 .amx-tokens path.attention { stroke: var(--amx-query); stroke-width: 1.8; fill: none; }
-.amx-tokens path.memory { stroke: var(--amx-memory); stroke-width: 1.8; fill: none; stroke-dasharray: 6 3; }
-.amx-tokens text.strong { fill: var(--amx-ink); font-weight: 600; }
+.amx-tokens path.memory {
+  stroke: var(--amx-memory); stroke-width: 1.8; fill: none; stroke-dasharray: 6 3;
+}
 `;
-const PARTS = [["total", "sum"], ["attention", "attention"], ["memory", "memories"]];
+const PARTS = [
+  ["total", "sum"],
+  ["attention", "attention"],
+  ["memory", "memories"],
+];
+const KEYS = { ArrowUp: 5, ArrowRight: -5, ArrowDown: -5, ArrowLeft: 5 };
+
+class Tokens {
+  constructor(life) {
+    this.life = life;
+    this.ride = run(life.now);
+    this.moment = 0; // which state is shown
+    const group = (name) => svg("g", { class: name });
+    [this.back, this.links, this.ways] = ["back", "links", "ways"].map(group);
+    [this.tokens, this.lines, this.labels, this.grips] = ["tokens", "lines", "labels", "grips"].map(group);
+    this.cursor = svg("line", { class: "now" });
+    this.plot = svg("svg", {}, this.back, this.links, this.ways, this.tokens, this.cursor);
+    this.plot.append(this.lines, this.labels, this.grips);
+    life.ui.stage.append(this.plot);
+    this.curves = Object.fromEntries(PARTS.map(([key]) => [key, svg("path", { class: key })]));
+    this.lines.append(...Object.values(this.curves).reverse());
+    this.handles = START.t.map((_, i) => this.handle(i));
+  }
+
+  layout() {
+    const w = Math.max(260, this.life.ui.stage.clientWidth);
+    const narrow = w < 520;
+    const side = narrow ? Math.min(w, 330) : Math.min(w * 0.48, 330);
+    const [left, right] = [narrow ? 40 : side + 56, w - 8];
+    const [top, bottom] = narrow ? [side + 34, side + 174] : [34, side - 62];
+    this.key = legend(PARTS, { left, top: bottom + 36, width: right - left });
+    const cx = narrow ? w / 2 : side / 2;
+    this.box = { cx, cy: side / 2, ring: side / 2 - 32, left, right, top, bottom };
+    size(this.plot, w, Math.max(side, bottom + 29 + this.key.height));
+    const all = this.ride.trace.flatMap((e) => PARTS.map(([key]) => e[key]));
+    const [low, high] = [Math.min(...all), Math.max(...all)];
+    this.y = (e) => bottom - 4 - ((e - low) / (high - low || 1)) * (bottom - top - 8);
+    this.x = (t) => left + (t / STEPS) * (right - left);
+  }
+
+  /** Where a token is drawn: the plane has no end, the picture has. */
+  at(p) {
+    const r = Math.hypot(p[0], p[1]);
+    return this.onRing(p, (this.box.ring * r) / (r + 3));
+  }
+
+  onRing(p, radius = this.box.ring) {
+    const r = Math.hypot(p[0], p[1]);
+    return [this.box.cx + (radius * p[0]) / r, this.box.cy - (radius * p[1]) / r];
+  }
+
+  drawFrame() {
+    const { box } = this;
+    const { m } = this.life.now;
+    const name = (xi, mu) => {
+      const [x, y] = this.onRing(xi, box.ring + 23);
+      return svg("text", { class: "mem", x, y: y + 4, opacity: m > 0 ? 1 : 0.35 }, NAMES[mu]);
+    };
+    this.back.replaceChildren(
+      svg("circle", { class: "ring", cx: box.cx, cy: box.cy, r: box.ring }),
+      ...this.band(Math.min(1, m)),
+      ...MEMORIES.map(name),
+      svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }),
+    );
+    const ends = [this.ride.trace[0].total, this.ride.trace.at(-1).total];
+    if (Math.abs(this.y(ends[0]) - this.y(ends[1])) <= 14) ends.pop();
+    const tick = (e) => svg("text", { x: box.left - 6, y: this.y(e) + 4, class: "end" }, nice(e, 0));
+    this.labels.replaceChildren(
+      svg("text", { class: "strong", x: box.left, y: box.top - 14 }, "energy, and its two terms"),
+      svg("text", { x: box.right, y: box.bottom + 16, class: "end" }, `${STEPS} steps`),
+      ...ends.map(tick),
+      this.key.root,
+    );
+  }
+
+  /** How deep the memories' energy is around the ring. */
+  band(share) {
+    return Array.from({ length: 120 }, (_, k) => {
+      const square = (sum, xi) => sum + Math.max(0, dot(xi, plane(3 * k))) ** 2;
+      const depth = MEMORIES.reduce(square, 0);
+      const d = line([-1.5, 1.5].map((turn) => this.onRing(plane(3 * k + turn), this.box.ring + 8)));
+      return svg("path", { class: "band", d, opacity: (0.06 + 0.42 * share * depth).toFixed(3) });
+    });
+  }
+
+  drawState() {
+    const t = Math.round(this.moment);
+    const x = this.ride.states[t];
+    const places = x.map((p) => this.at(p));
+    this.ways.replaceChildren(...x.map((_, i) => svg("path", { class: "way", d: line(this.track(i, t)) })));
+    this.links.replaceChildren(...(this.life.now.a === 0 ? [] : this.looks(x, places)));
+    const token = (p, i) => {
+      const [[x1, y1], [x2, y2]] = [places[i], this.onRing(p)];
+      return [
+        svg("line", { class: "spoke", x1, y1, x2, y2 }),
+        svg("circle", { class: "shadow", cx: x2, cy: y2, r: 2.6 }),
+        svg("circle", { class: "token", cx: x1, cy: y1, r: 6 }),
+      ];
+    };
+    this.tokens.replaceChildren(...x.flatMap(token));
+    const trace = this.ride.trace.slice(0, t + 1);
+    for (const [key] of PARTS) {
+      const points = trace.map((e, k) => [this.x(k), this.y(e[key])]);
+      this.curves[key].setAttribute("d", line(points));
+    }
+    set(this.cursor, { x1: this.x(t), x2: this.x(t), y1: this.box.top, y2: this.box.bottom });
+  }
+
+  /** The places of token i up to state t. */
+  track(i, t) {
+    const seen = this.ride.states.slice(0, t + 1).filter((_, k) => k % 3 === 0 || k === t);
+    return seen.map((x) => this.at(x[i]));
+  }
+
+  /** A line for each token that another one looks at with an eighth of its attention. */
+  looks(x, places) {
+    const found = [];
+    attention(x, this.life.now).forEach((weights, c) => {
+      weights.forEach((p, b) => {
+        if (p < 0.12 || b === c) return;
+        const [[x1, y1], [x2, y2]] = [places[c], places[b]];
+        const look = { "stroke-width": (2.4 * p).toFixed(2), opacity: (0.25 + 0.5 * p).toFixed(2) };
+        found.push(svg("line", { class: "link", x1, y1, x2, y2, ...look }));
+      });
+    });
+    return found;
+  }
+
+  handle(i) {
+    const { now, soon } = this.life;
+    const label = `Where token ${i + 1} starts: arrow keys turn it`;
+    const names = { role: "slider", tabindex: "0", "aria-label": label };
+    const grip = svg("g", { ...names, "aria-valuemin": 0, "aria-valuemax": 360 });
+    grip.append(svg("circle", { class: "grip", r: 16 }), svg("circle", { class: "amx-ring", r: 10 }));
+    const put = (angle) => {
+      now.t[i] = Math.round((angle + 360) % 360);
+      this.life.touched();
+      this.rewind();
+    };
+    const pointed = (event) => {
+      const frame = this.plot.getBoundingClientRect();
+      const [x, y] = [event.clientX - frame.left, event.clientY - frame.top];
+      put(angleOf([x - this.box.cx, this.box.cy - y]));
+    };
+    draggable(grip, pointed, () => this.play());
+    grip.addEventListener("keydown", (event) => {
+      const way = KEYS[event.key];
+      if (way) {
+        put(now.t[i] + way);
+        soon();
+      } else if (event.key === "Enter" || event.key === " ") this.play();
+      else return;
+      event.preventDefault();
+    });
+    this.grips.append(grip);
+    return grip;
+  }
+
+  drawGrips() {
+    const { t } = this.life.now;
+    start(t).forEach((p, i) => {
+      const [cx, cy] = this.at(p);
+      for (const child of this.handles[i].children) set(child, { cx, cy });
+      set(this.handles[i], { "aria-valuenow": t[i], "aria-valuetext": `${t[i]} degrees` });
+    });
+  }
+
+  draw() {
+    this.layout();
+    this.drawFrame();
+    this.drawGrips();
+    this.drawState();
+  }
+
+  rewind() {
+    const { now, halt } = this.life;
+    halt();
+    this.ride = run(now);
+    this.moment = 0;
+    this.sliders.forEach(([key, control]) => control.show(now[key]));
+    this.own.show(now.self);
+    this.draw();
+  }
+
+  play(after = null) {
+    this.rewind();
+    const frame = (t) => {
+      this.moment = t * STEPS;
+      this.drawState();
+    };
+    this.life.film(3200, frame, () => this.life.say(...tell(this.ride, this.life.now)), after);
+  }
+
+  controls() {
+    const { ui, now, touched, soon } = this.life;
+    const hand = (name, label, min, max, log = false) => {
+      const shape = { name, label, min, max, step: 0.1, log };
+      const input = (v) => {
+        now[name] = v;
+        touched();
+        this.rewind();
+        soon();
+      };
+      return [name, slider({ ...shape, value: now[name], format: (v) => nice(v, log ? 2 : 1), input })];
+    };
+    this.sliders = [
+      hand("a", "weight of the attention energy", 0, 2),
+      hand("m", "weight of the memory energy", 0, 4),
+      hand("beta", "β, how picky attention is", 0.1, 20, true),
+    ];
+    const again = (change) => {
+      Object.assign(now, change);
+      touched();
+      this.play();
+    };
+    const options = [
+      ["no", "no: B ≠ C"],
+      ["yes", "yes"],
+    ];
+    const input = (self) => again({ self });
+    this.own = choice({ name: "self", label: "A token may look at itself", value: now.self, options, input });
+    ui.controls.append(...this.sliders.map(([, made]) => made.root), this.own.root);
+    ui.row.append(push("Run again", () => again({})));
+    ui.hint.append(
+      "Orange: tokens, drag them to where they should start; the dot on the ring is what the energy sees " +
+        "of each. Turn one weight to zero, then the other. Then take only attention, β at 20, and let " +
+        "tokens look at themselves.",
+    );
+  }
+
+  question() {
+    const why =
+      "Every token is happy when others point its way. Attention spreads what is known; " +
+      "it knows nothing itself.";
+    this.life.ask({
+      question: "Switch the memories off. What will attention alone do with twelve tokens that know nothing?",
+      answers: [
+        ["spread", "Keep them spread out"],
+        ["heap", "Pull them together"],
+      ],
+      reply: (key) => `${key === "heap" ? "Yes" : "No"}: they pile up. ${why}`,
+      asked: { ...START, ...ANSWERED },
+    });
+  }
+
+  open() {
+    this.controls();
+    this.question();
+    this.rewind();
+    return this.life.open({
+      draw: () => this.draw(),
+      state: () => {
+        const t = Math.round(this.moment);
+        return { step: t, energy: this.ride.trace[t].total, heaps: heaps(this.ride.states[t]) };
+      },
+    });
+  }
+}
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
   const life = explorable(element, options, {
-    name: "tokens", title: "Tokens going downhill", patience: 400,
+    name: "tokens",
+    title: "Tokens going downhill",
     label: "Explorable: twelve tokens move down the sum of an attention energy and a memory energy",
-    style: STYLE_TOKENS, start: START, settingsFrom, play,
+    ...{ style: STYLE_TOKENS, start: START, settingsFrom, patience: 400 },
+    play: (after) => view.play(after),
   });
-  const { ui, now, touched, soon, halt } = life;
-  let ride = run(now);
-  let moment = 0;
-
-  const plot = svg("svg", {});
-  const [back, links, ways, tokens, lines, labels, grips] = ["back", "links", "ways", "tokens", "lines", "labels", "grips"].map((name) => svg("g", { class: name }));
-  const cursor = svg("line", { class: "now" });
-  plot.append(back, links, ways, tokens, cursor, lines, labels, grips);
-  ui.stage.append(plot);
-
-  let box = {};
-  const squash = (r) => r / (r + 3); // the plane has no end, the picture has
-  const at = (p) => {
-    const r = Math.hypot(p[0], p[1]);
-    const scale = (box.ring * squash(r)) / r;
-    return [box.cx + scale * p[0], box.cy - scale * p[1]];
-  };
-  const onRing = (p, r = box.ring) => {
-    const size = Math.hypot(p[0], p[1]);
-    return [box.cx + (r * p[0]) / size, box.cy - (r * p[1]) / size];
-  };
-  const tx = (t) => box.left + (t / STEPS) * (box.right - box.left);
-
-  function layout() {
-    const w = Math.max(260, ui.stage.clientWidth);
-    const narrow = w < 520;
-    const side = narrow ? Math.min(w, 330) : Math.min(w * 0.48, 330);
-    box = narrow
-      ? { cx: w / 2, cy: side / 2, ring: side / 2 - 32, left: 40, right: w - 8, top: side + 34, bottom: side + 174 }
-      : { cx: side / 2, cy: side / 2, ring: side / 2 - 32, left: side + 56, right: w - 8, top: 34, bottom: side - 62 };
-    const h = Math.max(side, box.bottom + 46);
-    set(plot, { width: w, height: h, viewBox: `0 0 ${w} ${h}`, style: `height:${h}px` });
-  }
-
-  function scale() {
-    const all = ride.trace.flatMap((e) => [e.total, e.attention, e.memory]);
-    const [low, high] = [Math.min(...all), Math.max(...all)];
-    return (e) => box.bottom - 4 - ((e - low) / (high - low || 1)) * (box.bottom - box.top - 8);
-  }
-
-  function drawFrame() {
-    const y = scale();
-    const band = Array.from({ length: 120 }, (_, k) => {
-      const depth = memories().reduce((sum, xi) => sum + Math.max(0, dot(xi, plane(3 * k))) ** 2, 0);
-      const [p, q] = [onRing(plane(3 * k - 1.5), box.ring + 8), onRing(plane(3 * k + 1.5), box.ring + 8)];
-      return svg("path", { class: "band", d: `M${p[0]},${p[1]}L${q[0]},${q[1]}`, opacity: (0.06 + 0.42 * Math.min(1, now.m) * depth).toFixed(3) });
-    });
-    back.replaceChildren(svg("circle", { class: "ring", cx: box.cx, cy: box.cy, r: box.ring }), ...band,
-      ...memories().map((xi, mu) => {
-        const [px, py] = onRing(xi, box.ring + 23);
-        return svg("text", { class: "mem", x: px, y: py + 4, opacity: now.m > 0 ? 1 : 0.35 }, NAMES[mu]);
-      }),
-      svg("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
-    lines.replaceChildren(...[...PARTS].reverse().map(([key]) => svg("path", { class: key, d: "" })));
-    const tick = (e) => svg("text", { x: box.left - 6, y: y(e) + 4, "text-anchor": "end" }, nice(e, 0));
-    const last = ride.trace.at(-1).total;
-    const ends = Math.abs(y(last) - y(ride.trace[0].total)) > 14 ? [tick(last)] : [];
-    const wide = (box.right - box.left) / 3;
-    labels.replaceChildren(
-      svg("text", { class: "strong", x: box.left, y: box.top - 14 }, "energy, and its two terms"),
-      tick(ride.trace[0].total), ...ends,
-      svg("text", { x: box.right, y: box.bottom + 16, "text-anchor": "end" }, `${STEPS} steps`),
-      ...PARTS.map(([key, text], i) => svg("g", {},
-        svg("path", { class: key, d: `M${box.left + i * wide},${box.bottom + 32}h16` }),
-        svg("text", { x: box.left + i * wide + 21, y: box.bottom + 36 }, text))));
-  }
-
-  function drawState() {
-    const t = Math.round(moment);
-    const x = ride.states[t];
-    const g = x.map(normalise);
-    const y = scale();
-    ways.replaceChildren(...x.map((_, i) => {
-      const points = [];
-      for (let k = 0; k <= t; k += 3) points.push(at(ride.states[k][i]).map((v) => v.toFixed(1)).join(","));
-      points.push(at(x[i]).map((v) => v.toFixed(1)).join(","));
-      return svg("path", { class: "way", d: `M${points.join("L")}` });
-    }));
-    links.replaceChildren(...(now.a === 0 ? [] : g.flatMap((_, c) => attend(g, c, now.beta, now.self).weights.map((p, b) => {
-      if (p < 0.12 || b === c) return null;
-      const [from, to] = [at(x[c]), at(x[b])];
-      return svg("line", { class: "link", x1: from[0], y1: from[1], x2: to[0], y2: to[1], "stroke-width": (2.4 * p).toFixed(2), opacity: (0.25 + 0.5 * p).toFixed(2) });
-    }).filter(Boolean))));
-    tokens.replaceChildren(...x.flatMap((p) => {
-      const [[px, py], [rx, ry]] = [at(p), onRing(p)];
-      return [svg("line", { class: "spoke", x1: px, y1: py, x2: rx, y2: ry }), svg("circle", { class: "shadow", cx: rx, cy: ry, r: 2.6 }), svg("circle", { class: "token", cx: px, cy: py, r: 6 })];
-    }));
-    for (const [key] of PARTS) {
-      const points = [];
-      for (let k = 0; k <= t; k++) points.push(`${tx(k).toFixed(1)},${y(ride.trace[k][key]).toFixed(1)}`);
-      lines.querySelector(`path.${key}`).setAttribute("d", `M${points.join("L")}`);
-    }
-    set(cursor, { x1: tx(t), x2: tx(t), y1: box.top, y2: box.bottom });
-    if (t === 0) drawGrips();
-  }
-
-  const handles = START.t.map((_, i) => {
-    const grip = svg("g", { role: "slider", tabindex: "0", "aria-label": `Where token ${i + 1} starts: arrow keys turn it`, "aria-valuemin": 0, "aria-valuemax": 360 },
-      svg("circle", { class: "grip", r: 16 }), svg("circle", { class: "amx-ring", r: 10 }));
-    const put = (angle) => {
-      now.t[i] = Math.round((angle + 360) % 360);
-      touched();
-      rewind();
-    };
-    draggable(grip, (event) => {
-      const frame = plot.getBoundingClientRect();
-      put(angleOf([event.clientX - frame.left - box.cx, box.cy - (event.clientY - frame.top)]));
-    }, () => play());
-    grip.addEventListener("keydown", (event) => {
-      const way = { ArrowUp: 5, ArrowRight: -5, ArrowDown: -5, ArrowLeft: 5 }[event.key];
-      if (way) { put(now.t[i] + way); soon(); event.preventDefault(); }
-      if (event.key === "Enter" || event.key === " ") { play(); event.preventDefault(); }
-    });
-    grips.append(grip);
-    return grip;
-  });
-
-  function drawGrips() {
-    start(now.t).forEach((p, i) => {
-      const [px, py] = at(p);
-      for (const child of handles[i].children) set(child, { cx: px, cy: py });
-      set(handles[i], { "aria-valuenow": now.t[i], "aria-valuetext": `${now.t[i]} degrees` });
-    });
-  }
-
-  function rewind() {
-    halt();
-    ride = run(now);
-    moment = 0;
-    sliders.forEach(([key, control]) => control.show(now[key]));
-    own.show(now.self);
-    drawAll();
-  }
-
-  function drawAll() {
-    layout();
-    drawFrame();
-    drawGrips();
-    drawState();
-  }
-
-  function play(after = null) {
-    rewind();
-    life.film(3200, (t) => {
-      moment = clamp(t, 0, 1) * STEPS;
-      drawState();
-    }, () => ui.say(...tell(ride, now)), after);
-  }
-
-  const control = (name, label, min, max, log = false) => [name, slider({
-    name, label, min, max, step: 0.1, log, value: now[name], format: (v) => nice(v, log ? 2 : 1),
-    input: (v) => { now[name] = v; touched(); rewind(); soon(); },
-  })];
-  const sliders = [control("a", "weight of the attention energy", 0, 2), control("m", "weight of the memory energy", 0, 4), control("beta", "β, how picky attention is", 0.1, 20, true)];
-  const own = choice({
-    name: "self", label: "A token may look at itself", value: now.self, options: [["no", "no: B ≠ C"], ["yes", "yes"]],
-    input: (key) => { now.self = key; touched(); play(); },
-  });
-  ui.controls.append(...sliders.map(([, made]) => made.root), own.root);
-  ui.row.append(node("button", { type: "button", class: "amx-push", onclick: () => { touched(); play(); } }, "Run again"));
-  ui.hint.append("Orange: tokens, drag them to where they should start; the dot on the ring is what the energy sees of each. Turn one weight to zero, then the other. Then take only attention, β at 20, and let tokens look at themselves.");
-
-  life.ask({
-    question: "Switch the memories off. What will attention alone do with twelve tokens that know nothing?",
-    answers: [["spread", "Keep them spread out"], ["heap", "Pull them together"]],
-    reply: (key) => `${key === "heap" ? "Yes: they pile up." : "No: they pile up."} Every token is happy when others point its way. Attention spreads what is known; it knows nothing itself.`,
-    asked: { ...START, ...ANSWERED },
-  });
-
-  rewind();
-  return life.open({ draw: drawAll });
+  const view = new Tokens(life);
+  return view.open();
 }

@@ -1,4 +1,4 @@
-import { choice, explorable, nice, numberFrom, set, slider, svg } from "./common.js";
+import { choice, explorable, legend, line, nice, numberFrom, size, slider, svg } from "./common.js";
 import { TOWER_DIGITS, TOWER_MEASURED, TOWER_WEIGHTS } from "./tower_weights.js";
 
 // A tower of five floors, live: image 8 x 8, features 12 x 6 x 6, pooled 12 x 3 x 3, hidden 48,
@@ -17,21 +17,40 @@ const INK = 0.95;
 const SURE = 8;
 const SWEEPS = 12;
 const FLOORS = ["image", "features", "pooled", "hidden", "label"];
-const TURNS = [["features", "hidden"], ["image", "pooled", "label"]];
+const TURNS = [
+  ["features", "hidden"],
+  ["image", "pooled", "label"],
+];
 const START = { digit: 3, seen: "top", told: -1, way: "turns", sweep: SWEEPS };
-const SEEN = [["whole", "all of it"], ["top", "upper half"], ["left", "left half"], ["none", "nothing"]];
+const SEEN = [
+  ["whole", "all of it"],
+  ["top", "upper half"],
+  ["left", "left half"],
+  ["none", "nothing"],
+];
 const WORDS = { whole: "the whole picture", top: "the upper half", left: "the left half", none: "nothing" };
 
 /** Every parameter as numbers: a byte times a scale. */
 export function parameters() {
-  return Object.fromEntries(Object.entries(TOWER_WEIGHTS).map(([name, { scale, bits }]) =>
-    [name, Array.from(atob(bits), (c) => scale * ((c.charCodeAt(0) << 24) >> 24))]));
+  const unpack = ({ scale, bits }) => Array.from(atob(bits), (c) => scale * ((c.charCodeAt(0) << 24) >> 24));
+  return Object.fromEntries(Object.entries(TOWER_WEIGHTS).map(([name, packed]) => [name, unpack(packed)]));
 }
 
 const P = parameters();
-const BETA = { image: 1, features: P.betaFeatures[0], pooled: P.betaPooled[0], hidden: P.betaHidden[0], label: P.betaLabel[0] };
+const BETA = {
+  image: 1,
+  features: P.betaFeatures[0],
+  pooled: P.betaPooled[0],
+  hidden: P.betaHidden[0],
+  label: P.betaLabel[0],
+};
 
-const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
+function dot(a, b) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  return sum;
+}
+
 const logCosh = (x) => Math.abs(x) + Math.log1p(Math.exp(-2 * Math.abs(x))) - Math.LN2;
 
 function softmax(x, beta) {
@@ -43,75 +62,98 @@ function softmax(x, beta) {
 
 /** What each floor says. */
 export function activations(states) {
-  return Object.fromEntries(FLOORS.map((floor) => [floor, floor === "label"
-    ? softmax(states.label, BETA.label) : states[floor].map((x) => Math.tanh(BETA[floor] * x))]));
+  return Object.fromEntries(
+    FLOORS.map((floor) => [
+      floor,
+      floor === "label"
+        ? softmax(states.label, BETA.label)
+        : states[floor].map((x) => Math.tanh(BETA[floor] * x)),
+    ]),
+  );
 }
+
+const FEATURES = MAPS * WIDE * WIDE;
+const POOLED = MAPS * CELL * CELL;
+const place = (i) => [Math.floor(i / (WIDE * WIDE)), Math.floor(i / WIDE) % WIDE, i % WIDE];
+const mapOf = Array.from({ length: FEATURES }, (_, i) => place(i)[0]);
+const cellOf = mapOf.map((m, i) => (m * CELL + (place(i)[1] >> 1)) * CELL + (place(i)[2] >> 1));
+const cornerOf = mapOf.map((_, i) => place(i)[1] * SIDE + place(i)[2]); // of a feature's 3 x 3 pixels
+const TAPS = Array.from({ length: 9 }, (_, t) => Math.floor(t / 3) * SIDE + (t % 3));
 
 /** Picture to features: W * v. */
 function look(v) {
-  const out = new Array(MAPS * WIDE * WIDE).fill(0);
-  eachTap((f, p, w) => { out[f] += w * v[p]; });
-  return out;
+  const one = (corner, i) => {
+    let sum = 0;
+    for (let t = 0; t < 9; t++) sum += P.conv[9 * mapOf[i] + t] * v[corner + TAPS[t]];
+    return sum;
+  };
+  return cornerOf.map(one);
 }
 
 /** Features back to the picture: the transposed convolution. */
 function unlook(f) {
   const out = new Array(SIDE * SIDE).fill(0);
-  eachTap((i, p, w) => { out[p] += w * f[i]; });
+  cornerOf.forEach((corner, i) => {
+    for (let t = 0; t < 9; t++) out[corner + TAPS[t]] += P.conv[9 * mapOf[i] + t] * f[i];
+  });
   return out;
 }
-
-function eachTap(visit) {
-  for (let m = 0; m < MAPS; m++)
-    for (let r = 0; r < WIDE; r++)
-      for (let c = 0; c < WIDE; c++)
-        for (let a = 0; a < 3; a++)
-          for (let b = 0; b < 3; b++)
-            visit((m * WIDE + r) * WIDE + c, (r + a) * SIDE + c + b, P.conv[(m * 3 + a) * 3 + b]);
-}
-
-const cellOf = Array.from({ length: MAPS * WIDE * WIDE }, (_, i) => {
-  const [m, r, c] = [Math.floor(i / (WIDE * WIDE)), Math.floor(i / WIDE) % WIDE, i % WIDE];
-  return (m * CELL + (r >> 1)) * CELL + (c >> 1);
-});
 
 function pool(f) {
-  const out = new Array(MAPS * CELL * CELL).fill(0);
-  f.forEach((x, i) => { out[cellOf[i]] += (P.pooling[0] * x) / 4; });
+  const out = new Array(POOLED).fill(0);
+  for (let i = 0; i < FEATURES; i++) out[cellOf[i]] += (P.pooling[0] * f[i]) / 4;
   return out;
 }
 
-/** A matrix kept as one list of rows: times x, and transposed times x. */
-const times = (W, rows, x) => Array.from({ length: rows }, (_, i) => dot(x, W.slice(i * x.length, (i + 1) * x.length)));
-const timesT = (W, columns, x) => Array.from({ length: columns }, (_, j) => x.reduce((sum, v, i) => sum + v * W[i * columns + j], 0));
-const plus = (...lists) => lists[0].map((_, i) => lists.reduce((sum, list) => sum + list[i], 0));
+/** A matrix kept as one list of rows, times x. */
+function times(W, rows, x) {
+  return Array.from({ length: rows }, (_, i) => {
+    let sum = 0;
+    for (let j = 0; j < x.length; j++) sum += W[i * x.length + j] * x[j];
+    return sum;
+  });
+}
+
+/** And transposed, times x. */
+function timesT(W, columns, x) {
+  return Array.from({ length: columns }, (_, j) => {
+    let sum = 0;
+    for (let i = 0; i < x.length; i++) sum += W[i * columns + j] * x[i];
+    return sum;
+  });
+}
+
+const plus = (first, ...lists) => first.map((v, i) => lists.reduce((sum, list) => sum + list[i], v));
 
 /** What each floor hears: minus the slope of all synapses. */
 export function currents(hat) {
   const spread = cellOf.map((cell) => (P.pooling[0] * hat.pooled[cell]) / 4);
-  const bias = Array.from({ length: MAPS * WIDE * WIDE }, (_, i) => P.featureBias[Math.floor(i / (WIDE * WIDE))]);
+  const bias = mapOf.map((m) => P.featureBias[m]);
   return {
     image: plus(P.imageBias, unlook(hat.features)),
     features: plus(bias, look(hat.image), spread),
-    pooled: plus(P.pooledBias, pool(hat.features), timesT(P.up, MAPS * CELL * CELL, hat.hidden)),
+    pooled: plus(P.pooledBias, pool(hat.features), timesT(P.up, POOLED, hat.hidden)),
     hidden: plus(P.hiddenBias, times(P.up, HIDDEN, hat.pooled), timesT(P.top, HIDDEN, hat.label)),
     label: plus(P.labelBias, times(P.top, NAMES, hat.hidden)),
   };
 }
 
-/** The energy in six parts: neurons with their biases, four synapses, and the total. */
+/** What a floor pays for its states: <x, xhat> minus its Lagrangian. */
+function price(floor, x, xhat) {
+  const beta = BETA[floor];
+  if (floor !== "label") return dot(x, xhat) - x.reduce((s, v) => s + logCosh(beta * v), 0) / beta;
+  const top = Math.max(...x);
+  return dot(x, xhat) - top - Math.log(x.reduce((s, v) => s + Math.exp(beta * (v - top)), 0)) / beta;
+}
+
+/** The energy in five parts (neurons with their biases, four synapses), and their total. */
 export function energies(states) {
   const hat = activations(states);
-  const price = FLOORS.reduce((sum, floor) => {
-    const paid = dot(states[floor], hat[floor]);
-    if (floor !== "label") return sum + paid - states[floor].reduce((s, x) => s + logCosh(BETA[floor] * x), 0) / BETA[floor];
-    const top = Math.max(...states.label);
-    return sum + paid - top - Math.log(states.label.reduce((s, x) => s + Math.exp(BETA.label * (x - top)), 0)) / BETA.label;
-  }, 0);
-  const featureBias = hat.features.reduce((sum, x, i) => sum + x * P.featureBias[Math.floor(i / (WIDE * WIDE))], 0);
-  const own = dot(P.imageBias, hat.image) + featureBias + dot(P.pooledBias, hat.pooled) + dot(P.hiddenBias, hat.hidden) + dot(P.labelBias, hat.label);
+  const prices = FLOORS.reduce((sum, floor) => sum + price(floor, states[floor], hat[floor]), 0);
+  const featureBias = hat.features.reduce((sum, x, i) => sum + x * P.featureBias[mapOf[i]], 0);
+  const upper = dot(P.pooledBias, hat.pooled) + dot(P.hiddenBias, hat.hidden) + dot(P.labelBias, hat.label);
   const parts = {
-    neurons: price - own,
+    neurons: prices - (dot(P.imageBias, hat.image) + featureBias + upper),
     look: -dot(hat.features, look(hat.image)),
     pool: -dot(hat.pooled, pool(hat.features)),
     up: -dot(hat.hidden, times(P.up, HIDDEN, hat.pooled)),
@@ -122,9 +164,16 @@ export function energies(states) {
 
 /** Which pixels are held. */
 export function held(seen) {
-  return Array.from({ length: SIDE * SIDE }, (_, i) => ({
-    whole: true, top: i < (SIDE * SIDE) / 2, left: i % SIDE < SIDE / 2, none: false,
-  })[seen]);
+  return Array.from(
+    { length: SIDE * SIDE },
+    (_, i) =>
+      ({
+        whole: true,
+        top: i < (SIDE * SIDE) / 2,
+        left: i % SIDE < SIDE / 2,
+        none: false,
+      })[seen],
+  );
 }
 
 /** The states a question starts from: what is known is put in, everything else is zero. */
@@ -132,8 +181,8 @@ export function ask({ digit, seen, told }) {
   const mask = held(seen);
   return {
     image: TOWER_DIGITS[digit].map((ink, i) => (mask[i] ? Math.atanh(INK * (ink / 8 - 1)) : 0)),
-    features: new Array(MAPS * WIDE * WIDE).fill(0),
-    pooled: new Array(MAPS * CELL * CELL).fill(0),
+    features: new Array(FEATURES).fill(0),
+    pooled: new Array(POOLED).fill(0),
     hidden: new Array(HIDDEN).fill(0),
     label: Array.from({ length: NAMES }, (_, k) => (k === told ? SURE : 0)),
   };
@@ -146,7 +195,8 @@ export function jump(states, floors, { seen, told }) {
   const next = { ...states };
   for (const floor of floors) {
     if (floor === "label" && told >= 0) continue;
-    next[floor] = floor === "image" ? heard.image.map((x, i) => (mask[i] ? states.image[i] : x)) : heard[floor];
+    next[floor] = heard[floor];
+    if (floor === "image") next.image = heard.image.map((x, i) => (mask[i] ? states.image[i] : x));
   }
   return next;
 }
@@ -170,29 +220,52 @@ export function pixels(states) {
   return states.image.map((x) => Math.min(1, Math.max(0, (1 + Math.tanh(x) / INK) / 2)));
 }
 
-/** What happened, in words: [lead, rest, kind]. */
-export function tell(ride, settings) {
-  const end = ride.film.at(-1);
-  const said = activations(end).label;
+/** What a run shows after so many sweeps: the name it leans to, its share, jumps, rises, the fall. */
+export function seenAt(ride, { sweep, way }) {
+  const k = 2 * sweep;
+  const said = activations(ride.film[k]).label;
   const name = said.indexOf(Math.max(...said));
-  const sure = `${Math.round(100 * said[name])} %`;
-  const fell = nice(ride.trace[0].total - ride.trace.at(-1).total, 0);
-  const steps = settings.way === "turns" ? 2 * SWEEPS : SWEEPS;
-  if (ride.rises.length) {
-    return [`The energy rose in ${ride.rises.length} of ${steps} jumps.`, "Each floor went to the best place for where its neighbours had been. By the time it arrived, they had left.", "bad"];
+  const jumps = way === "turns" ? k : sweep;
+  const rises = ride.rises.filter((t) => t <= k).length;
+  return { name, share: said[name], jumps, rises, fell: ride.trace[0].total - ride.trace[k].total };
+}
+
+/** What the slider of sweeps shows, in words: [lead, rest, kind]. */
+export function tell(ride, settings) {
+  const { name, share, jumps, rises, fell } = seenAt(ride, settings);
+  const { digit, seen, told, sweep } = settings;
+  if (sweep === 0) return ["Nothing has moved yet.", `${before(settings)} Let the sweeps go on.`, ""];
+  const when = sweep === SWEEPS ? "" : ` so far, after ${sweep} of ${SWEEPS} sweeps`;
+  if (rises) {
+    const why =
+      "Each floor went to the best place for where its neighbours had been. " +
+      "By the time it arrived, they had left.";
+    return [`The energy rose in ${rises} of ${jumps} jumps${when}.`, why, "bad"];
   }
-  const fall = `The energy fell by ${fell} and rose in none of ${steps} jumps.`;
-  if (settings.told >= 0) {
-    const what = settings.seen === "none" ? `This is its picture of the name ${settings.told}.`
-      : settings.seen === "whole" ? "Picture and name are both held: only the floors between them move."
-      : settings.told === settings.digit ? `It drew the rest, knowing that it is a ${settings.told}.`
-      : `It drew the rest as if it were a ${settings.told}.`;
-    return [what, fall, settings.told === settings.digit || settings.seen === "none" ? "good" : ""];
+  const fall = `The energy fell by ${nice(fell, 0)} and rose in none of ${jumps} jumps${when}.`;
+  if (told >= 0) return [drawn(settings), fall, told === digit || seen === "none" ? "good" : ""];
+  const sure = `${Math.round(100 * share)} %`;
+  if (seen === "none") {
+    const where = `It fell into the nearest valley, which is called ${name} (${sure}).`;
+    return ["Nothing was asked.", `${where} ${fall}`, ""];
   }
-  if (settings.seen === "none") return ["Nothing was asked.", `It fell into the nearest valley, which is called ${name} (${sure}). ${fall}`, ""];
-  const right = name === settings.digit;
-  const lead = `From ${WORDS[settings.seen]} it says ${name}${right ? "" : `, and it is a ${settings.digit}`}.`;
+  const right = name === digit;
+  const lead = `From ${WORDS[seen]} it says ${name}${right ? "" : `, and it is a ${digit}`}.`;
   return [lead, `It is ${sure} sure. ${fall}`, right ? "good" : "bad"];
+}
+
+/** What is known before the first sweep. */
+function before({ seen, told }) {
+  const free = told < 0 ? "All ten names have the same share." : `The name ${told} is held.`;
+  return seen === "none" ? free : `It has ${WORDS[seen]}, and no floor has heard of it. ${free}`;
+}
+
+/** What a tower that is told a name makes of it. */
+function drawn({ seen, told, digit }) {
+  if (seen === "none") return `This is its picture of the name ${told}.`;
+  if (seen === "whole") return "Picture and name are both held: only the floors between them move.";
+  if (told === digit) return `It drew the rest, knowing that it is a ${told}.`;
+  return `It drew the rest as if it were a ${told}.`;
 }
 
 /** Settings that make sense, from any object of numbers or texts. */
@@ -207,9 +280,15 @@ export function settingsFrom(given, otherwise = START) {
   };
 }
 
-const PARTS = [["total", "total"], ["look", "picture–features"], ["pool", "features–pooled"], ["up", "pooled–hidden"], ["top", "hidden–name"], ["neurons", "neurons"]];
+const PARTS = [
+  ["total", "total"],
+  ["look", "picture–features"],
+  ["pool", "features–pooled"],
+  ["up", "pooled–hidden"],
+  ["top", "hidden–name"],
+  ["neurons", "neurons"],
+];
 const STYLE_TOWER = `
-.amx-tower .axis { stroke: var(--amx-line); stroke-width: 1; }
 .amx-tower .paper { fill: var(--amx-paper); stroke: var(--amx-edge); stroke-width: 1; }
 .amx-tower .held { fill: none; stroke: var(--amx-query); stroke-width: 3; }
 .amx-tower .ink { fill: var(--amx-ink); }
@@ -224,154 +303,233 @@ const STYLE_TOWER = `
 .amx-tower path.neurons { stroke: var(--amx-muted); stroke-dasharray: 2 3; }
 .amx-tower .rise { stroke: var(--amx-wrong); stroke-width: 2; opacity: .7; }
 .amx-tower .now { stroke: var(--amx-edge); stroke-width: 1; }
-.amx-tower text.strong { fill: var(--amx-ink); font-weight: 600; }
-.amx-tower text.mid { text-anchor: middle; }
-.amx-tower text.end { text-anchor: end; }
 `;
+
+class Tower {
+  constructor(life) {
+    this.life = life;
+    this.moment = 2 * life.now.sweep; // which state is shown
+    this.plot = svg("svg", {});
+    life.ui.stage.append(this.plot);
+  }
+
+  /** The run of the present question: the sweep that is shown does not change it. */
+  compute() {
+    const { sweep, ...question } = this.life.now;
+    const key = JSON.stringify(question);
+    if (key !== this.asked) this.ride = run({ ...question, sweep });
+    this.asked = key;
+  }
+
+  layout() {
+    const w = Math.max(260, this.life.ui.stage.clientWidth);
+    const narrow = w < 560;
+    const pic = narrow ? Math.min(150, w * 0.46) : 176;
+    const side = narrow ? w - pic - 22 : 150;
+    const high = Math.max(pic, 160); // of the ten bars: each name has a line of its own
+    const left = narrow ? 6 : pic + side + 62;
+    const [top, bottom] = narrow ? [high + 64, high + 224] : [24, 24 + pic];
+    this.box = {
+      pic,
+      top: 24,
+      bars: pic + 22,
+      side,
+      high,
+      left,
+      right: w - 4,
+      plotTop: top,
+      plotBottom: bottom,
+    };
+    this.key = legend(PARTS, { left, top: bottom + 20, width: w - 4 - left, most: 2 });
+    size(this.plot, w, bottom + 11 + this.key.height);
+  }
+
+  draw() {
+    this.layout();
+    this.show(this.moment);
+  }
+
+  show(moment) {
+    this.moment = Math.round(moment);
+    const states = this.ride.film[this.moment];
+    this.plot.replaceChildren(this.picture(states), this.names(states), ...this.curves(), this.key.root);
+  }
+
+  picture(states) {
+    const { pic, top } = this.box;
+    const { seen } = this.life.now;
+    const cell = pic / SIDE;
+    const mask = held(seen);
+    const cells = pixels(states).map((ink, i) => {
+      const spot = { x: (i % SIDE) * cell + 1, y: top + Math.floor(i / SIDE) * cell };
+      const unknown = this.moment === 0 && !mask[i];
+      const opacity = { "fill-opacity": unknown ? 0.12 : ink.toFixed(3) };
+      return svg("rect", { class: "ink", ...spot, width: cell, height: cell, ...opacity });
+    });
+    const frame = { whole: [pic, pic], top: [pic, pic / 2], left: [pic / 2, pic] }[seen];
+    const drawing = svg("g", {});
+    const title = frame ? "picture (orange: held)" : "picture";
+    drawing.append(
+      svg("text", { class: "strong", x: 1, y: 13 }, title),
+      svg("rect", { class: "paper", x: 1, y: top, width: pic, height: pic }),
+      ...cells,
+    );
+    if (frame) {
+      drawing.append(svg("rect", { class: "held", x: 1, y: top, width: frame[0], height: frame[1] }));
+    }
+    return drawing;
+  }
+
+  names(states) {
+    const { bars, top, high, side } = this.box;
+    const { told } = this.life.now;
+    const row = high / NAMES;
+    const long = side - 52;
+    const title = svg("text", { class: "strong", x: bars, y: 13 }, told >= 0 ? "name (held)" : "name");
+    const drawing = svg("g", {}, title);
+    activations(states).label.forEach((share, k) => {
+      const y = top + k * row;
+      const spot = { x: bars + 14, y: y + 2, width: Math.max(1, share * long), height: row - 4, rx: 2 };
+      drawing.append(
+        svg("text", { x: bars, y: y + row / 2 + 4 }, String(k)),
+        svg("rect", { class: k === told ? "bar told" : "bar", ...spot }),
+      );
+      if (share > 0.005) {
+        const x = bars + 19 + share * long;
+        drawing.append(svg("text", { x, y: y + row / 2 + 4 }, `${Math.round(100 * share)} %`));
+      }
+    });
+    return drawing;
+  }
+
+  curves() {
+    const { left, right, plotTop, plotBottom } = this.box;
+    const { trace, rises } = this.ride;
+    const changes = PARTS.map(([key]) => trace.map((e) => e[key] - trace[0][key]));
+    const all = changes.flat();
+    const [low, high] = [Math.min(...all), Math.max(...all)];
+    const x = (t) => left + (t / (trace.length - 1)) * (right - left);
+    const y = (e) => plotBottom - 4 - ((e - low) / (high - low || 1)) * (plotBottom - plotTop - 8);
+    const upright = (kind, t, y1) => svg("line", { class: kind, x1: x(t), x2: x(t), y1, y2: plotBottom });
+    const curve = ([key], i) => {
+      const points = changes[i].slice(0, this.moment + 1).map((e, t) => [x(t), y(e)]);
+      return svg("path", { class: key, d: line(points) });
+    };
+    return [
+      svg("text", { class: "strong", x: left, y: plotTop - 11 }, "energy since the start, by part"),
+      svg("line", { class: "axis", x1: left, x2: right, y1: y(0), y2: y(0) }),
+      upright("now", this.moment, plotTop),
+      ...rises.filter((t) => t <= this.moment).map((t) => upright("rise", t, plotBottom - 8)),
+      ...PARTS.map(curve).reverse(),
+    ];
+  }
+
+  showSettings() {
+    const { now } = this.life;
+    for (const name of ["digit", "told", "sweep", "seen", "way"]) this.hands[name].show(now[name]);
+  }
+
+  say() {
+    this.life.say(...tell(this.ride, this.life.now));
+  }
+
+  /** Let the sweeps pass, from none to where the slider stands; the slider follows. */
+  play(after = null) {
+    const { now, halt, film } = this.life;
+    halt();
+    this.compute();
+    this.showSettings();
+    this.layout();
+    const frame = (t) => {
+      this.show(2 * now.sweep * t);
+      this.hands.sweep.show(Math.floor(this.moment / 2));
+    };
+    film(250 * now.sweep, frame, () => this.say(), after);
+  }
+
+  /** The state after so many sweeps, at once. */
+  scrub(sweep) {
+    this.life.halt();
+    this.life.now.sweep = sweep;
+    this.life.touched();
+    this.show(2 * sweep);
+    this.say();
+  }
+
+  controls() {
+    const { ui, now, touched } = this.life;
+    const change = (name) => (value) => {
+      Object.assign(now, { [name]: value, sweep: SWEEPS });
+      touched();
+      this.play();
+    };
+    const hand = (name, label, min, max, more = {}) => {
+      const shape = { name, label, min, max, step: 1, value: now[name], format: String };
+      return slider({ ...shape, input: change(name), ...more });
+    };
+    const pick = (name, label, options) =>
+      choice({ name, label, options, value: now[name], input: change(name) });
+    const named = { format: (k) => (k < 0 ? "none" : `“a ${k}”`) };
+    this.hands = {
+      digit: hand("digit", "Digit (ten it never saw)", 0, 9),
+      told: hand("told", "Name that it is told", -1, 9, named),
+      sweep: hand("sweep", "Sweep", 0, SWEEPS, { input: (k) => this.scrub(k) }),
+      seen: pick("seen", "Held of the picture", SEEN),
+      way: pick("way", "The floors jump", [
+        ["turns", "in turns"],
+        ["once", "all at once"],
+      ]),
+    };
+    const { digit, told, sweep, seen, way } = this.hands;
+    ui.controls.append(digit.root, told.root, sweep.root);
+    ui.row.append(seen.root, way.root);
+    ui.hint.append(
+      "Lie to it about the name; hold nothing and give it only a name; let all floors jump at once. " +
+        `Of 397 digits that it has not seen it names ${nice(100 * TOWER_MEASURED.named, 0)} % right.`,
+    );
+  }
+
+  question() {
+    const why =
+      "Name and pixels are only currents to it, and both are held. " +
+      "The free pixels settle where they fit both best.";
+    this.life.ask({
+      question: "Hold the upper half of this 3 and say that it is a 2. What will the tower draw below?",
+      answers: [
+        ["three", "The rest of a 3"],
+        ["two", "The foot of a 2"],
+      ],
+      reply: (key) => `${key === "two" ? "Yes" : "No"}: the foot of a 2. ${why}`,
+      asked: { ...START, told: 2 },
+    });
+  }
+
+  open() {
+    this.controls();
+    this.question();
+    this.compute();
+    this.life.halt();
+    this.moment = 0;
+    this.draw();
+    return this.life.open({
+      draw: () => this.draw(),
+      state: () => {
+        const sweep = this.moment / 2;
+        return { sweep, ...(Number.isInteger(sweep) ? seenAt(this.ride, { ...this.life.now, sweep }) : {}) };
+      },
+    });
+  }
+}
 
 /** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
 export function mount(element, options = {}) {
   const life = explorable(element, options, {
-    name: "tower", title: "A tower of five floors, live",
+    name: "tower",
+    title: "A tower of five floors, live",
     label: "Explorable: a memory of five floors completes and names a digit by going down one energy",
-    style: STYLE_TOWER, start: START, settingsFrom, play,
+    ...{ style: STYLE_TOWER, start: START, settingsFrom },
+    play: (after) => view.play(after),
   });
-  const { ui, now, touched, halt } = life;
-  let ride = run(now);
-  const plot = svg("svg", {});
-  ui.stage.append(plot);
-  let box = {};
-
-  function layout() {
-    const w = Math.max(260, ui.stage.clientWidth);
-    const narrow = w < 560;
-    const pic = narrow ? Math.min(150, w * 0.46) : 176;
-    const side = narrow ? w - pic - 22 : 150;
-    box = {
-      w, pic, top: 24, bars: pic + 22, barsWide: side, barsHigh: pic,
-      left: narrow ? 6 : pic + side + 62, right: w - 4,
-      plotTop: narrow ? pic + 74 : 24, plotBottom: narrow ? pic + 234 : 24 + pic,
-    };
-    box.high = box.plotBottom + 62;
-    set(plot, { width: w, height: box.high, viewBox: `0 0 ${w} ${box.high}`, style: `height:${box.high}px` });
-  }
-
-  function draw(moment) {
-    const k = Math.min(ride.film.length - 1, Math.max(0, Math.round(moment)));
-    const states = ride.film[k];
-    plot.replaceChildren(picture(states), names(states), ...curves(k));
-  }
-
-  function picture(states) {
-    const size = box.pic / SIDE;
-    const mask = held(now.seen);
-    const start = k0(states);
-    const cells = pixels(states).map((ink, i) => svg("rect", {
-      class: "ink", x: (i % SIDE) * size + 1, y: box.top + Math.floor(i / SIDE) * size, width: size, height: size,
-      "fill-opacity": start && !mask[i] ? 0.12 : ink.toFixed(3),
-    }));
-    const frame = { whole: [box.pic, box.pic], top: [box.pic, box.pic / 2], left: [box.pic / 2, box.pic] }[now.seen];
-    const hold = frame ? [svg("rect", { class: "held", x: 1, y: box.top, width: frame[0], height: frame[1] })] : [];
-    return svg("g", {}, svg("text", { class: "strong", x: 1, y: 13 }, frame ? "picture (orange: held)" : "picture"),
-      svg("rect", { class: "paper", x: 1, y: box.top, width: box.pic, height: box.pic }), ...cells, ...hold);
-  }
-
-  const k0 = (states) => states === ride.film[0];
-
-  function names(states) {
-    const said = activations(states).label;
-    const row = box.barsHigh / NAMES;
-    const long = box.barsWide - 52;
-    return svg("g", {}, svg("text", { class: "strong", x: box.bars, y: 13 }, now.told >= 0 ? "name (held)" : "name"),
-      ...said.flatMap((share, k) => {
-        const y = box.top + k * row;
-        return [
-          svg("text", { x: box.bars, y: y + row / 2 + 4 }, String(k)),
-          svg("rect", { class: k === now.told ? "bar told" : "bar", x: box.bars + 14, y: y + 2, width: Math.max(1, share * long), height: row - 4, rx: 2 }),
-          ...(share > 0.005 ? [svg("text", { x: box.bars + 19 + share * long, y: y + row / 2 + 4 }, `${Math.round(100 * share)} %`)] : []),
-        ];
-      }));
-  }
-
-  function curves(k) {
-    const moments = ride.trace.length - 1;
-    const changes = PARTS.map(([key]) => ride.trace.map((e) => e[key] - ride.trace[0][key]));
-    const all = changes.flat();
-    const [low, high] = [Math.min(...all), Math.max(...all)];
-    const x = (t) => box.left + (t / moments) * (box.right - box.left);
-    const y = (e) => box.plotBottom - 4 - ((e - low) / (high - low || 1)) * (box.plotBottom - box.plotTop - 8);
-    const line = (i) => `M${changes[i].slice(0, k + 1).map((e, t) => `${x(t).toFixed(1)},${y(e).toFixed(1)}`).join("L")}`;
-    const half = (box.right - box.left) / 2;
-    const legend = PARTS.map(([key, text], i) => {
-      const lx = box.left + (i % 2) * half;
-      const ly = box.plotBottom + 20 + 17 * Math.floor(i / 2);
-      return svg("g", {}, svg("path", { class: key, d: `M${lx},${ly - 4}h18` }), svg("text", { x: lx + 23, y: ly }, text));
-    });
-    return [
-      svg("text", { class: "strong", x: box.left, y: box.plotTop - 11 }, "energy since the start, by part"),
-      svg("line", { class: "axis", x1: box.left, x2: box.right, y1: y(0), y2: y(0) }),
-      svg("line", { class: "now", x1: x(k), x2: x(k), y1: box.plotTop, y2: box.plotBottom }),
-      ...ride.rises.filter((t) => t <= k).map((t) => svg("line", { class: "rise", x1: x(t), x2: x(t), y1: box.plotBottom - 8, y2: box.plotBottom })),
-      ...PARTS.map(([key], i) => svg("path", { class: key, d: line(i) })).reverse(),
-      ...legend,
-    ];
-  }
-
-  function show() {
-    digit.show(now.digit);
-    told.show(now.told);
-    sweep.show(now.sweep);
-    seen.show(now.seen);
-    way.show(now.way);
-  }
-
-  function drawAll() {
-    layout();
-    draw(2 * now.sweep);
-  }
-
-  /** Run again and let the sweeps pass; the slider follows. */
-  function play(after = null) {
-    halt();
-    ride = run(now);
-    now.sweep = SWEEPS;
-    show();
-    layout();
-    life.film(3000, (t) => {
-      draw(2 * SWEEPS * t);
-      sweep.show(Math.round(SWEEPS * t));
-    }, () => ui.say(...tell(ride, now)), after);
-  }
-
-  function change(part) {
-    Object.assign(now, part);
-    touched();
-    play();
-  }
-
-  const digit = slider({ name: "digit", label: "Digit (ten it never saw)", min: 0, max: 9, step: 1, value: now.digit, format: String, input: (k) => change({ digit: k }) });
-  const told = slider({
-    name: "told", label: "Name that it is told", min: -1, max: 9, step: 1, value: now.told,
-    format: (k) => (k < 0 ? "none" : `“a ${k}”`), input: (k) => change({ told: k }),
-  });
-  const sweep = slider({
-    name: "sweep", label: "Sweep", min: 0, max: SWEEPS, step: 1, value: now.sweep, format: String,
-    input: (k) => { halt(); now.sweep = k; touched(); draw(2 * k); ui.say(...tell(ride, now)); },
-  });
-  const seen = choice({ name: "seen", label: "Held of the picture", value: now.seen, options: SEEN, input: (key) => change({ seen: key }) });
-  const way = choice({ name: "way", label: "The floors jump", value: now.way, options: [["turns", "in turns"], ["once", "all at once"]], input: (key) => change({ way: key }) });
-  ui.controls.append(digit.root, told.root, sweep.root);
-  ui.row.append(seen.root, way.root);
-  ui.hint.append(`Lie to it about the name; hold nothing and give it only a name; let all floors jump at once. Of 397 digits that it has not seen it names ${nice(100 * TOWER_MEASURED.named, 0)} % right.`);
-
-  life.ask({
-    question: "Hold the upper half of this 3 and say that it is a 2. What will the tower draw below?",
-    answers: [["three", "The rest of a 3"], ["two", "The foot of a 2"]],
-    reply: (key) => `${key === "two" ? "Yes" : "No"}: the foot of a 2. Name and pixels are only currents to it, and both are held. The free pixels settle where they fit both best.`,
-    asked: { ...START, told: 2 },
-  });
-
-  drawAll();
-  ui.say(...tell(ride, now));
-  return life.open({ draw: drawAll });
+  const view = new Tower(life);
+  return view.open();
 }

@@ -1,0 +1,149 @@
+// Landscapes in the plane: where things lie on the screen, heat maps with contours, points to drag.
+
+import { arrows, clamp, draggable, nice, rgb, set, svg } from "./common.js";
+
+/** The picture shows x in [x0, x1] and y in [y0, y1]; `resize` says on how many pixels. */
+export class Plane {
+  constructor([x0, x1], [y0, y1]) {
+    Object.assign(this, { x0, x1, y0, y1, w: 400, h: 300 });
+  }
+
+  /** Take the size of the element that shows the plane; false while it has none. */
+  resize(element) {
+    [this.w, this.h] = [element.clientWidth, element.clientHeight];
+    return this.w > 0 && this.h > 0;
+  }
+
+  sx(x) {
+    return ((x - this.x0) / (this.x1 - this.x0)) * this.w;
+  }
+
+  sy(y) {
+    return ((this.y1 - y) / (this.y1 - this.y0)) * this.h;
+  }
+
+  to([x, y]) {
+    return [this.sx(x), this.sy(y)];
+  }
+
+  /** The place in the plane where a pointer is, over the element that shows the plane. */
+  at(event, element) {
+    const box = element.getBoundingClientRect();
+    const [u, v] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    return [this.x0 + u * (this.x1 - this.x0), this.y1 - v * (this.y1 - this.y0)];
+  }
+
+  /** The x of `n` columns and the y of `m` rows of cells (their middles), from the upper left. */
+  cells(n, m) {
+    const part = (count, from, to) =>
+      Float64Array.from({ length: count }, (_, i) => from + ((i + 0.5) / count) * (to - from));
+    return { xs: part(n, this.x0, this.x1), ys: part(m, this.y1, this.y0) };
+  }
+}
+
+/** A grid of values, row by row from the upper left, and how far they reach. */
+export function field(values, nx, ny) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const v of values) {
+    if (v < low) low = v;
+    if (v > high) high = v;
+  }
+  return { values, nx, ny, low, high };
+}
+
+/**
+ * Paint a field over the whole pen: `depth(share)`, 0 at the lowest value and 1 at `high`, is how much of
+ * the colour covers the paper. One picture element a cell, smoothed by the browser.
+ */
+export function heat(context, { values, nx, ny, low, high }, { w, h, colour, paper, depth }) {
+  const small = set(document.createElement("canvas"), { width: nx, height: ny });
+  const sheet = small.getContext("2d");
+  const image = sheet.createImageData(nx, ny);
+  const pixels = new Uint32Array(image.data.buffer);
+  const shades = shadesOf(rgb(colour), rgb(paper), depth);
+  const scale = (shades.length - 1) / (high - low || 1);
+  for (let p = 0; p < values.length; p++) {
+    pixels[p] = shades[Math.min(shades.length - 1, Math.max(0, Math.round((values[p] - low) * scale)))];
+  }
+  sheet.putImageData(image, 0, 0);
+  context.imageSmoothingEnabled = true;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, 0, 0, w, h);
+}
+
+/** A thousand shades from the deepest to the paper, as a canvas keeps its pixels. */
+function shadesOf(deep, flat, depth) {
+  const bytes = new Uint8ClampedArray(4 * 1024);
+  for (let i = 0; i < 1024; i++) {
+    const part = depth(i / 1023);
+    for (let d = 0; d < 3; d++) bytes[4 * i + d] = flat[d] + part * (deep[d] - flat[d]);
+    bytes[4 * i + 3] = 255;
+  }
+  return new Uint32Array(bytes.buffer);
+}
+
+/** Marching squares: the segments [[x, y, x, y], ...] where a field is at a level, in units of cells. */
+export function contour({ values, nx, ny }, level) {
+  const found = [];
+  const corner = new Float64Array(4);
+  for (let j = 0; j + 1 < ny; j++) {
+    for (let i = 0; i + 1 < nx; i++) {
+      const p = j * nx + i;
+      corner.set([values[p], values[p + 1], values[p + nx + 1], values[p + nx]]);
+      const cuts = [];
+      for (let k = 0; k < 4; k++) {
+        const [a, b] = [corner[k] - level, corner[(k + 1) % 4] - level];
+        if (a > 0 === b > 0) continue;
+        const f = a / (a - b);
+        cuts.push(
+          ...[
+            [i + f, j],
+            [i + 1, j + f],
+            [i + 1 - f, j + 1],
+            [i, j + 1 - f],
+          ][k],
+        );
+      }
+      for (let k = 0; k + 3 < cuts.length; k += 4) found.push(cuts.slice(k, k + 4));
+    }
+  }
+  return found;
+}
+
+/** Stroke the contours of a field at some levels over a pen of w by h. */
+export function contours(context, grid, levels, { w, h }) {
+  const [sx, sy] = [w / grid.nx, h / grid.ny];
+  context.beginPath();
+  for (const level of levels) {
+    for (const [x0, y0, x1, y1] of contour(grid, level)) {
+      context.moveTo((x0 + 0.5) * sx, (y0 + 0.5) * sy);
+      context.lineTo((x1 + 0.5) * sx, (y1 + 0.5) * sy);
+    }
+  }
+  context.stroke();
+}
+
+/**
+ * A point that hands can move: by mouse and finger, `carry(event)`; by the arrow keys, `nudge(dx, dy)` in
+ * units of one key; `go()` when it is let go or on Enter. `show(plane, [x, y])` puts it in its place.
+ */
+export function point({ kind, label, text = "", radius = 9, range, carry, nudge, go }) {
+  const [low, high] = range;
+  const names = { role: "slider", tabindex: "0", "aria-roledescription": "point", "aria-label": label };
+  const root = svg("g", { class: kind, ...names, "aria-valuemin": low, "aria-valuemax": high });
+  root.append(
+    svg("circle", { r: 18, fill: "transparent" }),
+    svg("circle", { class: "amx-ring", r: 13 }),
+    svg("circle", { class: "dot", r: radius }),
+  );
+  if (text) root.append(svg("text", { y: 4 }, text));
+  draggable(root, carry, go);
+  arrows(root, nudge, go);
+  return {
+    root,
+    show(plane, [x, y], words = `at ${nice(x)}, ${nice(y)}`) {
+      const place = `translate(${plane.sx(x).toFixed(2)} ${plane.sy(y).toFixed(2)})`;
+      set(root, { transform: place, "aria-valuenow": clamp(x, low, high), "aria-valuetext": words });
+    },
+  };
+}
