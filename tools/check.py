@@ -59,6 +59,11 @@ def lint() -> tuple[bool, str]:
     return good and tidy, said + says
 
 
+def lint_js() -> tuple[bool, str]:
+    """ESLint and Prettier on the explorables; skipped, with its reason, where npm cannot be had."""
+    return run(PYTHON, "tools/lint_js.py")
+
+
 def unit() -> tuple[bool, str]:
     return pytest("tests", "--ignore=tests/site", "-n", "2", "--dist", "loadfile")
 
@@ -126,6 +131,7 @@ def in_browser() -> tuple[bool, str]:
 Step = tuple[str, Callable[[], tuple[bool, str]]]
 QUICK: list[Step] = [
     ("ruff", lint),
+    ("explorables: ESLint, Prettier", lint_js),
     ("unit and property tests", unit),
     ("examples in docstrings", doctests),
     ("notebooks in step with their sources", in_step),

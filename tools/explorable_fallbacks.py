@@ -3,7 +3,8 @@
     python tools/explorable_fallbacks.py [NAME ...]
 
 Opens the explorable itself in a headless browser at an interesting moment, without its controls,
-and writes book/_static/explorables/NAME.png.
+and writes book/_static/explorables/NAME.png. Letters are those of the site (tools/vendor.py
+fetches them), so that two machines with one Chromium write the same bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from PIL import Image
 from shoot import browser, serve
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorables"
+FONT = FOLDER.parents[1] / "_vendor" / "fonts" / "sans.woff2"
 WIDTH = 720  # page pixels: the text column of the book
 MOMENTS = {
     "ball": {"beta": 4, "x": -0.1},
@@ -33,7 +35,8 @@ MOMENTS = {
 # A light page in the colours of the book.
 PAGE = """
 <!doctype html><html data-theme="light"><meta charset="utf-8"><style>
-body { margin: 0; background: #fff; font-family: "Segoe UI", Roboto, Arial, sans-serif;
+@font-face { font-family: Sans; src: url(/sans.woff2); font-weight: 100 900; }
+body { margin: 0; background: #fff; font-family: Sans, sans-serif;
   --pst-color-text-base: #1b1f24; --pst-color-text-muted: #565d68; }
 </style><div id="place"></div></html>
 """
@@ -53,8 +56,11 @@ def picture(chromium, base: str, name: str) -> bytes:
     )
     page = context.new_page()
     page.route("**/stage", lambda route: route.fulfill(body=PAGE, content_type="text/html"))
+    page.route("**/sans.woff2", lambda route: route.fulfill(path=FONT, content_type="font/woff2"))
     page.goto(f"{base}/stage")
+    page.evaluate("document.fonts.load('12px Sans')")
     page.evaluate(MOUNT, [name, MOMENTS[name]])
+    page.wait_for_selector('.amx[data-state="rest"]')
     page.wait_for_timeout(400)
     shot = page.locator("#place").screenshot()
     context.close()
@@ -70,6 +76,8 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in MOMENTS]
     if unknown:
         sys.exit(f"{unknown[0]}: expected one of {', '.join(MOMENTS)}")
+    if not FONT.exists():
+        sys.exit("the site's letters are not here: run tools/vendor.py first (it needs npm)")
     with serve(FOLDER.parent) as base, browser() as chromium:
         for name in names or MOMENTS:
             target = FOLDER / f"{name}.png"

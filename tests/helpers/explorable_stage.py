@@ -6,7 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "book" / "_static" / "explorables"
-NAMES = ("ball", "capacity", "average")
+ALL = sorted(
+    p.stem for p in FOLDER.glob("*.js") if "export function mount(" in p.read_text("utf-8")
+)
+NAMES = ("ball", "capacity", "average")  # those whose examples and grips test files describe
 STAGE = """<!doctype html><html data-theme="light"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>stage</title>
 <style>body { margin: 0 } html[data-theme=dark] body { background: #14181e }</style>
@@ -54,7 +57,7 @@ class Stage:
     def rest(self) -> Stage:
         """Wait until the first run is over and nothing is left to be drawn."""
         self.page.wait_for_function(AT_REST, timeout=20_000)
-        self.page.evaluate("hand.measured?.()")
+        self.page.evaluate("window.hand?.measured?.()")
         self.page.wait_for_timeout(50)
         return self
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import pytest
-from explorable_stage import NAMES
+from explorable_stage import ALL, NAMES
 
 from amtutor.show.style import THEMES
 
 # ---------------------------------------------------------------------------------------- the hands
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_runs_by_itself_and_takes_the_place_of_the_fallback(stage, name):
     shown = stage(name).rest()
     assert shown.page.locator("#place img").count() == 0
     assert len(shown.said()) > 20, "it runs and says what happened, untouched"
     assert shown.page.url.endswith("/stage"), "no address before the first touch"
-    assert shown.page.locator("[data-answer]:visible").count() == 2, "a question comes first"
+    assert shown.page.locator("[data-answer]:visible").count() >= 2, "a question comes first"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_slider_and_choice_moves_the_picture(stage, name):
     page = (shown := stage(name).rest()).page
     hands = page.locator(".amx input[type=range], .amx [role=slider]")
-    assert hands.count() >= 2
+    assert hands.count() >= 1
     for i in range(hands.count()):
         before = shown.picture()
         hands.nth(i).focus()
@@ -41,7 +41,7 @@ def test_every_slider_and_choice_moves_the_picture(stage, name):
         assert shown.picture() != before, radios.nth(i).get_attribute("value")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_hands_are_named_and_reachable(stage, name):
     page = stage(name).page
     names = page.evaluate(
@@ -54,7 +54,7 @@ def test_hands_are_named_and_reachable(stage, name):
     assert status.get_attribute("aria-live") == "polite"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_focus_is_seen(stage, name):
     """Whatever Tab reaches looks different from when it is not reached."""
     page = stage(name).rest().page
@@ -118,7 +118,7 @@ def test_settings_travel_in_the_address(stage, name):
     assert shown.settings() == stage(name).settings()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
     "rest", ["beta=nan&k=-3&x=1e9&m=1,2,oops&q=5", "beta=&n=7&crowd=bears&who=0.5&eta=-1&q=1,2,3"]
 )
@@ -136,19 +136,20 @@ def test_other_addresses_are_left_alone(stage, name):
     assert CHANGED[name][1].items() <= shown.settings().items(), "a link in the text sets it"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_the_question_is_answered_and_nothing_shifts(stage, name):
     shown = stage(name).rest()
     height = "document.querySelector('.amx').offsetHeight"
     before, picture = shown.page.evaluate(height), shown.picture()
     shown.page.locator("[data-answer]").nth(1).click()
     shown.page.wait_for_timeout(500)
+    shown.rest()
     assert shown.page.locator("[data-answer]:visible").count() == 0
     assert shown.page.locator(".amx-ask .amx-on").inner_text().strip()
     assert shown.picture() != picture
     assert shown.page.evaluate(height) == before
     shown.page.get_by_role("button", name="Ask me again").locator("visible=true").click()
-    assert shown.page.locator("[data-answer]:visible").count() == 2
+    assert shown.page.locator("[data-answer]:visible").count() >= 2
 
 
 SAYS = {
@@ -185,7 +186,7 @@ def test_each_thing_to_try_says_what_happened(stage, name):
     assert shown.settings() == stage(name).settings()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_dark_mode_recolours_at_once(stage, name):
     shown = stage(name).rest()
     look = """(key) => getComputedStyle(document.querySelector('.amx'))
@@ -200,7 +201,7 @@ def test_dark_mode_recolours_at_once(stage, name):
     shown.page.wait_for_timeout(150)
     assert shown.page.evaluate(look, "memory").lower() == THEMES["dark"]["memory"].lower()
     assert shown.page.locator(".amx").screenshot() != light
-    assert name == "ball" or shown.page.evaluate(canvases) != drawn
+    assert not drawn or shown.page.evaluate(canvases) != drawn
 
 
 @pytest.mark.parametrize("width", [350, 390])
@@ -291,7 +292,7 @@ def test_motion_moves_and_comes_to_rest(stage, name):
     assert shown.picture() == rest
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_destroy_leaves_nothing(stage, name):
     shown = stage(name)
     shown.page.evaluate("hand.destroy()")

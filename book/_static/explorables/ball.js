@@ -44,7 +44,15 @@ export function weights(x, memories, beta) {
 
 /** dE/dx = x - (the mean of the memories under their weights). */
 export function gradient(x, memories, beta) {
-  return x - weights(x, memories, beta).reduce((sum, w, i) => sum + w * memories[i], 0);
+  let least = Infinity; // squared distance of the nearest memory
+  for (let i = 0; i < memories.length; i++) least = Math.min(least, (x - memories[i]) ** 2);
+  let [sum, mean] = [0, 0];
+  for (let i = 0; i < memories.length; i++) {
+    const weight = Math.exp(-0.5 * beta * ((x - memories[i]) ** 2 - least));
+    sum += weight;
+    mean += weight * memories[i];
+  }
+  return x - mean / sum;
 }
 
 /** One step of gradient descent. */

@@ -524,7 +524,7 @@ class Curve {
     const last = (n) => this.of(n).at(-1);
     const known = RULES.filter((n) => this.of(n));
     known.sort((a, b) => last(a) - last(b) || RULES.indexOf(b) - RULES.indexOf(a));
-    let floor = this.box.floor + 17;
+    let floor = this.box.floor + 12; // above the numbers of the axis
     return known.map((n) => {
       floor = Math.min(this.y(last(n)) + 4, floor - 13);
       const place = { x: this.box.w - this.box.right + 6, y: floor };

@@ -235,7 +235,9 @@ const STYLE_DINOSAUR = `
 .amx-dinosaur .board {
   display: grid; grid-template-columns: minmax(0, 1.25fr) minmax(0, 1fr); gap: 1rem; align-items: end;
 }
-.amx-dinosaur canvas { aspect-ratio: 1; border: 1px solid var(--amx-line); border-radius: 8px; }
+.amx-dinosaur canvas {
+  aspect-ratio: 1; border: 1px solid var(--amx-line); border-radius: 8px; overflow: hidden;
+}
 .amx-dinosaur .e { fill: none; stroke: var(--amx-energy); stroke-width: 2; }
 .amx-dinosaur .d { fill: none; stroke: var(--amx-wrong); stroke-width: 2; }
 @media (max-width: 480px) { .amx-dinosaur .board { grid-template-columns: 1fr; } }

@@ -252,7 +252,8 @@ class Lottery {
   rewind() {
     const { sigma } = this.life.now;
     this.moment = 0;
-    this.dots = UNIT.slice(0, SHOWN).map(([x, y]) => [sigma * x, sigma * y]);
+    this.starts = UNIT.slice(0, SHOWN).map(([x, y]) => [sigma * x, sigma * y]);
+    this.dots = this.starts;
     this.count();
   }
 
@@ -285,13 +286,20 @@ class Lottery {
     this.pegs.forEach((peg, i) => peg.show(plane, now.m[i]));
     const context = pen(this.land, plane.w, plane.h);
     context.fillStyle = colours(ui.root).query;
+    context.globalAlpha = this.moment ? 0.35 : 0.75;
+    this.scatter(context, this.starts);
     context.globalAlpha = 0.75;
-    for (const z of this.dots) {
-      context.beginPath();
-      context.arc(...plane.to(z), 2, 0, 7);
-      context.fill();
-    }
+    if (this.moment) this.scatter(context, this.dots);
     context.globalAlpha = 1;
+  }
+
+  scatter(context, places) {
+    context.beginPath();
+    for (const [x, y] of places.map((z) => this.plane.to(z))) {
+      context.moveTo(x + 2, y);
+      context.arc(x, y, 2, 0, 7);
+    }
+    context.fill();
   }
 
   say() {

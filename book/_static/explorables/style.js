@@ -136,5 +136,6 @@ html[data-theme="dark"] .amx {
 @media (max-width: 480px) {
   .amx { padding: .85rem .8rem .7rem; }
   .amx-say { min-height: 5.8em; }
+  .amx-choice span { padding: .3rem .55rem; }
 }
 `;

@@ -368,7 +368,8 @@ class Tower {
     });
     const frame = { whole: [pic, pic], top: [pic, pic / 2], left: [pic / 2, pic] }[seen];
     const drawing = svg("g", {});
-    const title = frame ? "picture (orange: held)" : "picture";
+    const [long, short] = frame ? ["picture (orange: held)", "orange: held"] : ["picture", "picture"];
+    const title = pic < 140 ? short : long;
     drawing.append(
       svg("text", { class: "strong", x: 1, y: 13 }, title),
       svg("rect", { class: "paper", x: 1, y: top, width: pic, height: pic }),
