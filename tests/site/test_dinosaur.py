@@ -86,6 +86,22 @@ def test_loads_and_the_dead_are_the_librarys(module):
     assert 5 < sum(found["dead"]) < 115
 
 
+@pytest.mark.parametrize("beta", [5, 60, 250])
+def test_the_picture_has_the_librarys_energies(module, beta):
+    code = """(beta) => {
+        const m = T.pupil(T.settingsFrom({seed: 2})).state.memories;
+        const at = [-3, -1.1, 0.2, 1.7];
+        return {m: [...m], at, grid: [...T.energies({xs: at, ys: at}, m, beta)]};
+    }"""
+    found = module.evaluate(code, beta)
+    at = torch.tensor(found["at"], dtype=torch.float64)
+    places = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).reshape(-1, 2)
+    energies = [float(proto.mean_energy(x[None], pairs(found["m"]), beta=beta)) for x in places]
+    drawn = [(a, b) for a, b in zip(found["grid"], energies, strict=True) if b < 1]
+    assert len(drawn) > 3
+    assert [a for a, _ in drawn] == pytest.approx([b for _, b in drawn], abs=1e-9)
+
+
 def test_what_the_question_says_is_so(module):
     """No extra noise: about thirty of 120 dead. With it: under five per cent."""
     code = """(noise) => [1, 2, 3].map((seed) => {

@@ -128,9 +128,7 @@ def test_ball_rolls_like_the_library_retrieves(maths):
         memory = DenseAM(torch.tensor(case["m"], dtype=torch.float64)[:, None], beta=case["beta"])
         steps = len(js["path"]) - 1
         x = torch.tensor([case["x"]], dtype=torch.float64)
-        path = memory.recall(
-            x, steps=max(1, steps), step_size=case["eta"], record=True
-        ).trajectory
+        path = memory.recall(x, steps=max(1, steps), step_size=case["eta"], record=True).trajectory
         np.testing.assert_allclose(js["path"], path.states[: steps + 1, 0], atol=1e-8)
         np.testing.assert_allclose(js["energies"], path.energies[: steps + 1], atol=1e-8)
 

@@ -69,6 +69,21 @@ def test_valleys_and_averages_are_the_librarys(module, notes, ask, beta, mix, x,
     assert module.evaluate("(s) => T.average(s)", given) == pytest.approx(float(mean))
 
 
+@pytest.mark.parametrize("beta, mix", [(0.5, 0.5), (10, 0.3), (200, 0.02), (200, 0.98)])
+def test_the_picture_has_the_energies_of_its_places(module, beta, mix):
+    """Products instead of exponentials of sums: equal wherever the picture is not blank."""
+    code = """([beta, mix]) => {
+        const xs = [0, 3.1, 9, 14.2, 23.9], ys = [4.9, 2.6, 1, 0];
+        const grid = [...T.energies({ xs, ys }, { beta, mix })];
+        return [grid, ys.flatMap((y) => xs.map((x) => T.energy([x, y], { beta, mix })))];
+    }"""
+    grid, plain = module.evaluate(code, [beta, mix])
+    drawn = [(a, b) for a, b in zip(grid, plain, strict=True) if b < 3]
+    assert len(drawn) > 3
+    assert [a for a, _ in drawn] == pytest.approx([b for _, b in drawn], abs=1e-9)
+    assert all(a is None or a >= 3 for a, b in zip(grid, plain, strict=True) if b >= 3)
+
+
 def test_words(module):
     say = "(s) => T.tell(T.descend(s), s)"
     base = {"beta": 10, "mix": 0.3}
