@@ -15,13 +15,14 @@ endif
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help book serve notebooks chapter test quick bench clean
+.PHONY: help book serve pdf notebooks chapter test quick bench clean
 
 help:
 	@echo "amtutor: a memory is a low place, remembering is going downhill"
 	@echo
 	@echo "  make book       set up the environment, build the site, say where it is"
 	@echo "  make serve      build it and serve it on http://127.0.0.1:$(PORT)"
+	@echo "  make pdf        the whole book as one file; PRINT=code,solutions puts these in as well"
 	@echo "  make notebooks  run every chapter and write its notebook (book/*.md -> book/*.ipynb)"
 	@echo "  make chapter    start a chapter: make chapter NAME=18_my_subject"
 	@echo "  make quick      ruff, unit tests, notebooks in step: two minutes or so"
@@ -53,6 +54,9 @@ book: $(READY)
 serve: book
 	@echo "http://127.0.0.1:$(PORT)  (Ctrl-C ends it)"
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+pdf: book
+	@$(PY) tools/pdf.py --print "$(PRINT)"
 
 notebooks: $(READY)
 	@$(PY) tools/notebooks.py --all
