@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -56,10 +57,11 @@ def test_train_sample_figures_without_naming_the_run(here, capsys):
     images = np.load(here / "runs/toy-smoke/samples/5-seed2.npy")
     assert images.shape == (5, 1, 24, 24) and images.dtype == np.uint8
     assert (here / "runs/toy-smoke/samples/5-seed2.png").is_file() and "5-seed2.npy" in out
-    first, _, _ = say(capsys, "sample", "--n", "3", "--seed", "2", "--out", "three.png")
-    assert first == 0 and np.array_equal(np.load(here / "three.npy"), images[:3])
+    three = ["--n", "2", "--seed", "2", "--batch-size", "3", "--out", "two.png"]
+    assert say(capsys, "sample", *three)[0] == 0
+    assert np.array_equal(np.load(here / "two.npy"), images[:2])
     code, _, err = say(capsys, "figures")
-    assert code == 2 and err.endswith("amtutor: task 'toy' draws no figures\n")
+    assert code == 2 and "task 'toy' draws no figures" in err
 
 
 def test_the_latest_run_is_the_one_trained_last(here, capsys):
@@ -103,7 +105,21 @@ def test_a_twin_starts_from_the_stored_config(here, capsys):
         (["train"], "the following arguments are required: PRESET (see amtutor train --help)"),
         (["sample"], "runs: no run there yet; `amtutor train PRESET` starts one"),
         (["sample", "nowhere"], "nowhere: no run there (it has no config.json)"),
-        (["sample", "--n", "0"], "argument --n: '0': expected a whole number >= 1"),
+        (["sample", "--n", "0"], "argument --n: '0': expected a whole number"),
+        (["sample", "--n", "99999999999999"], "argument --n: '99999999999999': expected a whole"),
+        (["sample", "--batch-size", "10000000"], "argument --batch-size: '10000000': expected"),
+        (["train", "toy-smoke", "--device", "nope"], "device = 'nope': expected a device"),
+        (["train", "toy-smoke", "--device", "CPU"], "device = 'CPU': expected a device"),
+        (["train", "toy-smoke", "--device", "meta"], "device = 'meta': expected a device of"),
+        (["train", "toy-smoke", "--device", ""], "device = '': expected a device"),
+        (["train", "toy-smoke", "--set", "task=latent"], "task = 'latent': toy-smoke is of task"),
+        (["train", "toy-smoke", "--set", "n_memories=-2"], "n_memories = -2: expected"),
+        (["train", "toy-smoke", "--set", "n_memories=1e13"], "n_memories = 10000000000000: exp"),
+        (["train", "toy-smoke", "--set", "n_memories=1e7", "creatures=9"], "the model: 5.76e+09"),
+        (["train", "toy-smoke", "--set", "lr=1e300"], "lr = 1e+300: expected"),
+        (["train", "toy-smoke", "--set", "threads=100000"], "threads = 100000: expected"),
+        (["train", "toy-smoke", "--import", "no_such"], "module = 'no_such': cannot be imported"),
+        (["data", "cifar"], "invalid choice: 'cifar'"),
         (["evaluate", "nowhere"], "nowhere: no run there"),
         (["figures", "nowhere"], "nowhere: no run there"),
         (["trian"], "invalid choice: 'trian'"),
@@ -209,6 +225,88 @@ def test_evaluate_the_toy(here, capsys):
     code, out, err = say(capsys, "evaluate", "--features", "c10", "--n", "20")
     assert code == 0 and out == "runs/toy-smoke/evaluation.json\n" and "dead_fraction" in err
     assert (here / out.strip()).is_file()
+
+
+MINE = """
+from dataclasses import dataclass
+from amtutor.train import register
+from amtutor.train.tasks.toy import Toy, ToySettings
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(ToySettings):
+    pass
+
+@register("mine")
+class MyTask(Toy):
+    Config = Mine
+"""
+
+
+def test_a_task_of_ones_own(here):
+    """In a process of its own: here it would stay registered."""
+    (here / "my_tasks.py").write_text(MINE, "utf-8")
+    config = {**load_preset("toy-smoke", ["steps=4", "sample_every=0"]).config.to_dict()}
+    config["task"] = "mine"
+    (here / "a.json").write_text(json.dumps({"config": config}), "utf-8")
+    (here / "b.json").write_text(json.dumps({"module": "my_tasks", "config": config}), "utf-8")
+
+    def run(*words):
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from amtutor.cli import main; sys.exit(main())",
+        ]
+        return subprocess.run([*command, *words], capture_output=True, text=True, cwd=here)
+
+    without = run("train", "a.json", "--quiet")
+    assert without.returncode == 2 and "'mine' is no task" in without.stderr
+    quick = ["--quiet", "--device", "cpu"]
+    for words in (["a.json", "--import", "my_tasks", "--out", "one"], ["b.json", "--out", "two"]):
+        done = run("train", *words, *quick)
+        assert done.returncode == 0, done.stderr
+    assert run("sample", "one", "--n", "2").returncode == 0  # the run knows its module
+    assert run("train", "a.json", "--import", "my_tasks", "--out", "one", *quick).returncode == 0
+
+
+def test_what_is_sampled_is_what_is_measured(here, capsys, monkeypatch):
+    from amtutor.train import evaluation
+
+    say(capsys, "train", "toy-smoke", *QUICK)
+    seen, draw = [], evaluation.draw_samples
+
+    def spy(*words, **options):
+        seen.append(draw(*words, **options).numpy())
+        return torch.from_numpy(seen[-1])
+
+    monkeypatch.setattr(evaluation, "draw_samples", spy)
+    assert say(capsys, "evaluate", "--features", "c10", "--n", "120", "--seed", "3")[0] == 0
+    assert say(capsys, "sample", "--n", "7", "--seed", "3", "--out", "seven.png")[0] == 0
+    assert np.array_equal(np.load(here / "seven.npy"), seen[0][:7])
+
+
+def test_features_that_are_none_are_refused_before_anything_is_computed(here, capsys, monkeypatch):
+    from amtutor.train.tasks.toy import Toy
+
+    say(capsys, "train", "toy-smoke", *QUICK)
+    monkeypatch.setattr(Toy, "sample", lambda *_, **__: pytest.fail("pictures were drawn"))
+    code, out, err = say(capsys, "evaluate", "--features", "nope")
+    assert code == 2 and out == "" and "features = 'nope': expected" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("module", ["amtutor", "amtutor.cli"])
+def test_the_command_line_is_a_module_too(module):
+    command = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("amtutor ")
+
+
+def test_nobody_reads_what_is_printed(here):
+    """A closed standard output is said in a line; a reader who left early is no error."""
+    main = f"{shlex.quote(sys.executable)} -m amtutor presets"
+    done = subprocess.run(f"{main} >/dev/full", shell=True, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No space" in done.stderr
+    done = subprocess.run(f"{main} | head -1", shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("words", [[], ["train"], ["sample"], ["evaluate"], ["figures"]])

@@ -1,15 +1,17 @@
-"""The command line: train, sample, evaluate, figures, presets."""
+"""The command line: presets, train, sample, evaluate, figures, data, damage."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import json
 import os
 import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ Train the memories of the book, and look at what they learned.
   amtutor train toy-smoke              train it into runs/toy-smoke (again: go on there)
   amtutor sample                       pictures from the run that was trained last
   amtutor evaluate --features c10      how far its pictures are from the real ones
-  amtutor figures runs/toy-smoke       what the paper draws
+  amtutor figures runs/dinosaur-smoke  what the paper draws, of tasks that have figures
+  amtutor data mnist cifar10           fetch the data sets into the cache, or say what is missing
 """
 _SEVERAL = """\
 On an existing DIR the run goes on after its last good checkpoint, with the settings that it was
@@ -33,6 +36,10 @@ SIGTERM and Ctrl-C save first. Several GPUs, several nodes:
 
   torchrun --nproc-per-node 4 -m amtutor train PRESET
   accelerate launch -m amtutor train PRESET
+
+A JSON file like those of `amtutor presets --json` is a preset too; "base" in it names another one
+whose settings it has. A task of your own is a Python module: --import MODULE, or "module" in the
+JSON; amtutor/train/tasks/toy.py is one to copy.
 """
 _RUN = "folder of a run; without it the run under ./runs that was trained last"
 
@@ -59,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _sample(commands)
     _evaluate(commands)
     _figures(commands)
+    _data(commands)
     return top
 
 
@@ -79,6 +87,10 @@ def _train(commands: Any, raw: Any) -> None:
         help="change settings: --set steps=1000 lr=3e-4 betas=0.9,0.95",
     )  # fmt: skip
     train.add_argument("--device", help="cpu, cuda, cuda:1 (the GPU where there is one)")
+    train.add_argument(
+        *("--import", "-i"), dest="modules", action="append", default=[], metavar="MODULE",
+        help="import a Python module that registers tasks, here or on Python's path",
+    )  # fmt: skip
     train.add_argument("--quiet", action="store_true", help="no progress")
     train.set_defaults(run=train_preset)
 
@@ -88,11 +100,11 @@ def _sample(commands: Any) -> None:
     _with_run(sample)
     sample.add_argument("--n", type=_count, default=64, help="how many (64)")
     sample.add_argument("--seed", type=int, default=0, help="of the first noise (0)")
-    sample.add_argument("--batch-size", type=_count, default=500, help="at a time (500)")
+    sample.add_argument("--batch-size", type=_batch, help="at a time (100)")
     sample.add_argument(
         "--out", type=Path, metavar="FILE.png", help="grid; .npy beside it (DIR/samples/...)"
     )
-    sample.set_defaults(run=draw_samples)
+    sample.set_defaults(run=sample_run)
 
 
 def _evaluate(commands: Any) -> None:
@@ -104,7 +116,7 @@ def _evaluate(commands: Any) -> None:
         help="inception (FID), c10 (our own small classifier: fd-c10), or a weights file",
     )
     evaluate.add_argument("--n", type=_count, help="samples to draw (50 000; 5 000 on a CPU)")
-    evaluate.add_argument("--batch-size", type=_count, help="at a time")
+    evaluate.add_argument("--batch-size", type=_batch, help="at a time (100)")
     evaluate.add_argument("--seed", type=int, help="of the first noise")
     evaluate.add_argument("--json", action="store_true", help="print all that is stored")
     evaluate.set_defaults(run=evaluate_run)
@@ -117,19 +129,34 @@ def _figures(commands: Any) -> None:
     figures.set_defaults(run=draw_figures)
 
 
+def _data(commands: Any) -> None:
+    data = commands.add_parser("data", help="fetch the data sets into the cache")
+    data.add_argument("names", nargs="+", choices=("cifar10", "mnist"), metavar="NAME")
+    data.set_defaults(run=fetch_data)
+    damage = commands.add_parser("damage", help="how fd-c10 rises with damage, and its floor")
+    damage.add_argument("--out", type=Path, default=Path("results/c10-features/damage.json"))
+    damage.add_argument("--features", default="c10", help="c10, inception, or a path to weights")
+    damage.add_argument("--n", type=_count, default=2000, help="pictures of each strength (2000)")
+    damage.set_defaults(run=measure_damage)
+
+
 def _with_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=_RUN)
     command.add_argument("--device", help="cpu, cuda, cuda:1 (the GPU where there is one)")
 
 
-def _count(text: str) -> int:
+def _count(text: str, most: int = 10**9) -> int:
     try:
         number = int(text.replace("_", ""))
     except ValueError:
         number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number >= 1")
+    if not 1 <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: expected a whole number, 1 to {most}")
     return number
+
+
+def _batch(text: str) -> int:
+    return _count(text, most=10_000)
 
 
 # ---------------------------------------------------------------------------- the commands
@@ -137,14 +164,16 @@ def _count(text: str) -> int:
 
 def show_presets(args: argparse.Namespace) -> None:
     """Print all presets with parameter counts and images seen."""
-    from amtutor.train import load_preset, preset_names
+    from amtutor.train import find_task, load_preset, preset_names
+    from amtutor.train.limits import count_parameters
 
     rows = []
     for name in preset_names():
         preset = load_preset(name)
         seen = preset.config.steps * preset.config.batch_size
         row = {"name": name, "about": preset.about, "source": preset.source}
-        row |= {"parameters": count_parameters(preset.config), "images_seen": seen}
+        task = find_task(preset.config.task)(preset.config)
+        row |= {"parameters": count_parameters(task), "images_seen": seen}
         rows.append({**row, "config": preset.config.to_dict()})
     if args.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
@@ -163,28 +192,15 @@ def show_presets(args: argparse.Namespace) -> None:
             print(f"{'':{wide}}{words}")
 
 
-def count_parameters(config: Any) -> int | None:
-    """Count a model's parameters, without memory for them where its parts allow that."""
-    import torch
-
-    from amtutor.train import find_task
-
-    for device in ("meta", "cpu"):
-        try:
-            with torch.device(device):
-                model = find_task(config.task)(config, device).build()
-        except (RuntimeError, NotImplementedError, OSError, TypeError, ValueError):
-            continue
-        return sum(p.numel() for p in model.parameters())
-    return None
-
-
 def train_preset(args: argparse.Namespace) -> None:
     """Train a preset, or go on in its folder."""
     from amtutor.train import fit, load_preset
     from amtutor.train.config import from_dict, parse_sets
+    from amtutor.train.presets import import_tasks
     from amtutor.train.run import stored_config
 
+    for module in args.modules:
+        import_tasks(module)
     preset = load_preset(args.preset, args.sets)
     folder = args.out or Path("runs") / preset.name
     stored = stored_config(folder)
@@ -202,30 +218,24 @@ def train_preset(args: argparse.Namespace) -> None:
         config = from_dict(type(config), {**config.to_dict(), **changes})
     run = fit(config, folder, about=about, device=args.device, progress=not args.quiet)
     if not run.stopped and _main_process():
-        print(
-            f"{folder}: {config.steps} steps done; next: amtutor sample {shlex.quote(str(folder))}"
-        )
+        can = {"sample": run.task.draws_pictures, "figures": run.task.draws_figures}
+        word = next((word for word, known in can.items() if known), "evaluate")
+        done = f"{folder}: {config.steps} steps done"
+        print(f"{done}; next: amtutor {word} {shlex.quote(str(folder))}")
 
 
-def draw_samples(args: argparse.Namespace) -> None:
+def sample_run(args: argparse.Namespace) -> None:
     """Write a grid and an array of samples."""
     import numpy as np
-    import torch
 
-    from amtutor.train.draws import seed_of
-    from amtutor.train.pictures import save_grid
+    from amtutor.train.pictures import BLOCK, draw_samples, save_grid
 
     run = _open(args)
     path = args.out or run.folder / "samples" / f"{args.n}-seed{args.seed}.png"
     if path.suffix != ".png":
         raise ValueError(f"--out {path}: expected a name that ends in .png")
-    model, parts = run.model(), []
-    with torch.no_grad():
-        for first in range(0, args.n, args.batch_size):
-            size = min(args.batch_size, args.n - first)
-            seed = seed_of(args.seed, first) if first else args.seed
-            parts.append(run.task.sample(model, size, seed=seed).cpu())
-    images = torch.cat(parts)
+    size = args.batch_size or BLOCK
+    images = draw_samples(run.task, run.model(), args.n, batch_size=size, seed=args.seed)
     save_grid(images[:1024], path)
     np.save(path.with_suffix(".npy"), images.numpy())
     shown = " (the first 1024)" if len(images) > 1024 else ""
@@ -248,10 +258,34 @@ def evaluate_run(args: argparse.Namespace) -> None:
 def draw_figures(args: argparse.Namespace) -> None:
     """Draw the figures of a run's task and name the files."""
     run = _open(args)
+    if not run.task.draws_figures:
+        raise ValueError(f"task {run.config.task!r} draws no figures (with these settings)")
     folder = args.out or run.folder / "figures"
+    model = run.model()
     folder.mkdir(parents=True, exist_ok=True)
-    for path in run.task.figures(run.model(), run.data, folder, run=run):
+    for path in run.task.figures(model, run.data, folder, metrics=run.metrics()):
         print(path)
+
+
+def fetch_data(args: argparse.Namespace) -> int:
+    """Fetch the data sets that are named, and say what is there."""
+    from amtutor.data.__main__ import main
+
+    return main(args.names)
+
+
+def measure_damage(args: argparse.Namespace) -> None:
+    """Measure the floor of fd-c10, and how it rises with damage; write it as JSON."""
+    from amtutor._files import write_whole
+    from amtutor.evaluate import damage, extractor
+
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    found = damage.report(extractor(args.features), count=args.n)
+    write_whole(args.out, json.dumps(found, indent=1) + "\n")
+    print("floor by number of samples:", found["floor_by_count"])
+    for kind, row in found["damages"].items():
+        print(kind, row["strengths"], [round(x, 3) for x in row[found["measure"]]], row["rises"])
+    print(args.out)
 
 
 def _open(args: argparse.Namespace) -> Any:
@@ -279,22 +313,45 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     args = parser().parse_args(words)
     try:
-        args.run(args)
+        with _modules_here():
+            code = args.run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code or 0
     except KeyboardInterrupt:
         print("amtutor: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute()
         return 0
     except Exception as error:
         code = _code(error)
         if code is None or os.environ.get("AMTUTOR_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno == errno.EBADF:
+            error.filename = error.filename or "standard output"
+            _mute()
         print(f"amtutor: {_one_line(error)}", file=sys.stderr)
         return code
     finally:
         _leave_processes()
-    return 0
+
+
+@contextlib.contextmanager
+def _modules_here() -> Iterator[None]:
+    """Let modules of the current folder be imported, after all others."""
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _mute() -> None:
+    """Have nothing more written to standard output, where nobody reads."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _code(error: Exception) -> int | None:
@@ -304,10 +361,12 @@ def _code(error: Exception) -> int | None:
 
     if isinstance(error, NonFinite):
         return 1
-    known = (ValueError, OSError, NotImplementedError, CheckpointError, ImportError)
+    known = (ValueError, OSError, NotImplementedError, CheckpointError, ImportError, MemoryError)
     if type(error).__name__ == "SelfCheckError":  # of amtutor.evaluate, imported only if used
         return 1
-    return 2 if isinstance(error, known) else None
+    # torch has no error of its own for memory on a CPU
+    full = isinstance(error, RuntimeError) and ("memory" in str(error) and "alloc" in str(error))
+    return 2 if isinstance(error, known) or full else None
 
 
 def _one_line(error: Exception) -> str:
@@ -324,3 +383,7 @@ def _leave_processes() -> None:
 
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -462,7 +462,7 @@ def test_the_record_of_damage_holds():
     path = Path(__file__).parents[2] / "results" / "c10-features" / "damage.json"
     if not path.is_file():
         pytest.skip(
-            "results/c10-features/damage.json is not here: python -m amtutor.evaluate damage"
+            "results/c10-features/damage.json is not here: amtutor damage"
         )
     found = json.loads(path.read_text("utf-8"))
     assert set(found["damages"]) == set(damage.STRENGTHS)
@@ -553,5 +553,5 @@ def test_a_failed_self_check_writes_nothing(run_folder, weights, monkeypatch):
 def test_a_run_that_is_none_is_refused(tmp_path, run_folder):
     with pytest.raises(ValueError, match="no run there"):
         evaluation.evaluate_run(tmp_path / "nowhere", features="c10")
-    with pytest.raises(ValueError, match="data = 'all'"):
-        evaluation.evaluate_run(run_folder, data="all")
+    with pytest.raises(ValueError, match="split = 'all'"):
+        evaluation.evaluate_run(run_folder, split="all")

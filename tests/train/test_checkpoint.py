@@ -162,7 +162,7 @@ def test_what_cannot_be_used_is_refused_like_what_cannot_be_read(tmp_path):
 
 
 def test_saving_over_a_damaged_one_keeps_its_bytes(tmp_path):
-    for n in range(2):
+    for _ in range(2):
         (path,) = saved(tmp_path, 3)
         damage_bit(path)
     saved(tmp_path, 3)

@@ -1,6 +1,6 @@
 """Does fd-c10 rise with what the eye sees? Noise, blur, JPEG and missing classes, more and more.
 
-``python -m amtutor.evaluate damage`` measures it and the floor, and writes damage.json.
+``amtutor damage`` measures it and the floor, and writes damage.json.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from amtutor.evaluate import c10
 
 __all__ = ["Extractor", "Features", "extractor", "pictures", "torch_fidelity"]
 
+NAMED = ("c10", "inception")
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION}"
 INCEPTION_BLOCK = 50  # pictures in one forward pass: the last bits of Inception depend on it
@@ -118,11 +119,20 @@ def extractor(
     """
     if isinstance(features, Extractor):
         return features
+    check_features(features)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if features == "c10":
         return _c10(c10.WEIGHTS, device)
     if features == "inception":
         return _inception(_download_inception(), device)
+    path = Path(features)
+    return (_c10 if path.suffix == ".safetensors" else _inception)(path, device)
+
+
+def check_features(features: str | Path) -> None:
+    """Refuse what is no name of features and no path to weights, before anything is computed."""
+    if features in NAMED:
+        return
     path = Path(features)
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise ValueError(
@@ -131,7 +141,6 @@ def extractor(
         )
     if not path.is_file():
         raise FileNotFoundError(f"features = {str(path)!r}: no such file")
-    return (_c10 if path.suffix == ".safetensors" else _inception)(path, device)
 
 
 def _c10(path: Path, device: torch.device) -> Extractor:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -422,6 +422,8 @@ class Shape:
             _check.count(name, getattr(self, name))
         for m in self.multipliers:
             _check.count("multipliers", m)
+        if self.size % self.patch:
+            raise _check.fail("patch", self.patch, f"a divisor of size = {self.size}")
         if not self.multipliers or self.sides[-1] * 2 ** (len(self.sides) - 1) * self.patch != (
             self.size
         ):
@@ -431,6 +433,9 @@ class Shape:
             raise _check.fail(
                 "groups", self.groups, f"a divisor of every level's channels {self.channels}"
             )
+        seen = [c for c, s in zip(self.channels, self.sides, strict=True) if s in self.attention]
+        if any(c % self.n_heads for c in seen):
+            raise _check.fail("n_heads", self.n_heads, f"a divisor of the channels {seen}")
 
     @property
     def channels(self) -> list[int]:

@@ -1,15 +1,16 @@
 """Training: one config, one loop, one run folder, for every task of the book.
 
->>> from amtutor.train import Settings, Task, Draws, register     # what a task is written with
->>> from amtutor.train import fit, Run                            # what runs it and opens a run
+>>> from amtutor.train import Settings, ranged, Task, Draws, register  # for a task of your own
+>>> from amtutor.train import fit, Run  # to train it, and to open what came of it
 
 Importing this package costs nothing beyond torch; ``fit`` brings 🤗 Accelerate when it is called.
 """
 
 from __future__ import annotations
 
-from amtutor.train.config import Preset, Settings, load_preset, preset_names
+from amtutor.train.config import Settings, ranged
 from amtutor.train.draws import Draws
+from amtutor.train.presets import Preset, load_preset, preset_names
 from amtutor.train.task import Task, find_task, register
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "fit",
     "load_preset",
     "preset_names",
+    "ranged",
     "register",
 ]
 

@@ -5,68 +5,133 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from amtutor import _check
 
-__all__ = ["Preset", "Settings", "from_dict", "load_preset", "parse_sets", "preset_names"]
+__all__ = ["Settings", "from_dict", "parse_sets", "ranged"]
 
-PRESETS = Path(__file__).parent / "presets"
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """What values a setting may have, beside its type; ``least`` and ``most`` are allowed."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """A range of numbers has two ends: a setting without an upper one is an open door."""
+        ends = (
+            (self.least is None) != (self.above is None),
+            (self.most is None) != (self.below is None),
+        )
+        if not self.choices and not all(ends):
+            raise TypeError(f"{self}: expected least or above, and most or below")
+
+    def words(self, kind: str, value: Any) -> str:
+        """Say what is expected where ``value`` was given."""
+        if self.choices:
+            return "one of " + ", ".join(map(repr, self.choices))
+        low = self.above if self.least is None else self.least
+        high = self.below if self.most is None else self.most
+        if high >= _HUGE and not value > high:
+            return f"{kind} {'>' if self.least is None else '>='} {low:g}"
+        ends = ("(" if self.least is None else "[") + (")" if self.most is None else "]")
+        return f"{kind} in {ends[0]}{low:g}, {high:g}{ends[1]}"
+
+    def holds(self, value: float | str) -> bool:
+        """Whether a value is one of these."""
+        if self.choices:
+            return value in self.choices
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+
+_HUGE = 1e6  # limits from here on are against slips, and not worth naming beside the other end
+_ANY = Range(least=-(2**53), most=2**53)
+
+
+def ranged(default: Any = MISSING, **limits: Any) -> Any:
+    """Declare a setting with its default and its `Range`; of a tuple, each entry has it.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Mine(Settings):
+    ...     n_memories: int = ranged(32, least=1, most=10**7)
+    >>> Mine(task="mine", steps=1, batch_size=1, lr=0.1, n_memories=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: n_memories = 0: expected a whole number >= 1
+    """
+    return field(default=default, metadata={"range": Range(**limits)})
+
+
+def whole(default: Any = MISSING, *, least: int = 1, most: int = 10**7) -> Any:
+    """Declare a count."""
+    return ranged(default, least=least, most=most)
+
+
+def choice(default: str, *options: str) -> Any:
+    """Declare one of several words."""
+    return ranged(default, choices=options)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What every training has; a task adds its own fields in a subclass.
 
-    Values are plain JSON types or tuples of them. A wrong type or value is refused when the
-    config is made, in one line.
+    Values are plain JSON types or tuples of them. A wrong type, or a value out of the range that
+    its field declares (`ranged`), is refused when the config is made, in one line. A number
+    without a declared range must be finite.
     """
 
     task: str
-    steps: int
-    batch_size: int  # global: the same whatever the number of processes
-    lr: float
-    schedule: str = "cosine"  # "constant" | "linear" | "cosine" | "one-cycle", after the warm-up
-    warmup_steps: int = 0
-    final_lr: float = 0.0  # fraction of lr at the end
-    optimizer: str = "adamw"  # "adam" | "adamw" | "sgd" (with Nesterov momentum)
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    grad_clip: float = 0.0  # largest norm of the gradient; 0: none
-    ema_decay: float = 0.0  # 0: none; sampling and evaluation use the average where there is one
+    steps: int = whole(most=10**10)
+    batch_size: int = whole(most=2**20)  # global: the same whatever the number of processes
+    lr: float = ranged(above=0, most=1e6)
+    # "constant" | "linear" | "cosine" | "one-cycle", after the warm-up
+    schedule: str = choice("cosine", "constant", "linear", "cosine", "one-cycle")
+    warmup_steps: int = whole(0, least=0, most=10**10)
+    final_lr: float = ranged(0.0, least=0, most=1)  # fraction of lr at the end
+    optimizer: str = choice("adamw", "adam", "adamw", "sgd")  # sgd with Nesterov momentum
+    betas: tuple[float, float] = ranged((0.9, 0.999), least=0, below=1)
+    momentum: float = ranged(0.9, least=0, below=1)
+    weight_decay: float = ranged(0.0, least=0, most=1e6)
+    grad_clip: float = ranged(0.0, least=0, most=1e12)  # largest norm of the gradient; 0: none
+    # 0: none; sampling and evaluation use the average where there is one
+    ema_decay: float = ranged(0.0, least=0, below=1)
     ema_ramp: bool = True  # early on the average forgets faster: decay <= (1 + t) / (10 + t)
-    precision: str = "fp32"  # or "bf16" (autocast)
+    precision: str = choice("fp32", "fp32", "bf16")  # bf16: autocast
     compile: bool = False
     deterministic: bool = True  # on a GPU: the same bits in every run, a little slower
-    seed: int = 0
-    threads: int = 0  # torch threads on a CPU; 0: leave
-    log_every: int = 50
-    sample_every: int = 0  # 0: only at the end
-    evaluate_every: int = 0  # 0: only at the end
-    checkpoint_every: int = 1000  # 0: only at the end
-    keep_checkpoints: int = 2
-    milestone_every: int = 0  # checkpoints at multiples of this stay for good; 0: none
+    seed: int = ranged(0, least=0, most=2**63 - 1)
+    threads: int = whole(0, least=0, most=1024)  # torch threads on a CPU; 0: leave
+    log_every: int = whole(50, most=10**10)
+    sample_every: int = whole(0, least=0, most=10**10)  # 0: only at the end
+    evaluate_every: int = whole(0, least=0, most=10**10)  # 0: only at the end
+    checkpoint_every: int = whole(1000, least=0, most=10**10)  # 0: only at the end
+    keep_checkpoints: int = whole(2)
+    # checkpoints at multiples of this stay for good; 0: none
+    milestone_every: int = whole(0, least=0, most=10**10)
 
     def __post_init__(self) -> None:
-        """Bring every value to its declared type, then check the common ones."""
+        """Bring every value to its declared type, then look at its range."""
         for name, kind in hints(type(self)).items():
             object.__setattr__(self, name, coerce(name, getattr(self, name), kind))
-        for name in ("steps", "batch_size", "log_every", "keep_checkpoints"):
-            _check.count(name, getattr(self, name))
-        for name in _NON_NEGATIVE:
-            _check.non_negative(name, getattr(self, name))
-        _check.positive("lr", self.lr)
-        for name, options in _CHOICES.items():
-            _check.choice(name, getattr(self, name), options)
-        for name, value in (("ema_decay", self.ema_decay), ("momentum", self.momentum)):
-            if value >= 1:
-                raise _check.fail(name, value, "a number in [0, 1)")
+        for entry in dataclasses.fields(self):
+            check_range(entry.name, getattr(self, entry.name), entry.metadata.get("range", _ANY))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON would have them."""
@@ -77,15 +142,19 @@ class Settings:
         return {k: v for k, v in self.to_dict().items() if k not in FREE}
 
 
-_CHOICES = {
-    "schedule": ("constant", "linear", "cosine", "one-cycle"),
-    "optimizer": ("adam", "adamw", "sgd"),
-    "precision": ("fp32", "bf16"),
-}
-_NON_NEGATIVE = (
-    *("warmup_steps", "final_lr", "momentum", "weight_decay", "grad_clip", "ema_decay", "threads"),
-    *("sample_every", "evaluate_every", "checkpoint_every", "milestone_every", "seed"),
-)
+def check_range(name: str, value: Any, allowed: Range) -> None:
+    """Refuse a value, or an entry of a tuple, that is out of its range or not finite."""
+    if isinstance(value, tuple):
+        for entry in value:
+            check_range(name, entry, allowed)
+    elif isinstance(value, str) and allowed.choices and not allowed.holds(value):
+        raise _check.fail(name, value, allowed.words("", value))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        kind = "a whole number" if isinstance(value, int) else "a finite number"
+        if not math.isfinite(value) or not allowed.holds(value):
+            raise _check.fail(name, value, kind if allowed is _ANY else allowed.words(kind, value))
+
+
 # These change how a run is watched or how fast it is, not what it computes: a resumed run may
 # have others. `steps` too: a run may be made longer; the schedule is drawn for the new length.
 FREE = frozenset(
@@ -183,26 +252,26 @@ def parse(name: str, text: str, kind: Any) -> Any:
     if kind is bool:
         return _parse_bool(name, text)
     try:
-        number = float(text)
-        return int(text) if kind is int and number != int(number) else kind(_whole(text, kind))
+        return _whole(text) if kind is int else kind(text)
     except (ValueError, OverflowError):
-        raise ValueError(f"{name} = {text!r}: expected {describe(kind)}") from None
+        raise _check.fail(name, text, describe(kind)) from None
 
 
-def _whole(text: str, kind: Any) -> Any:
-    """Read ``800_000``, ``8e5`` or ``0.1``."""
-    if kind is not int:
-        return text
+def _whole(text: str) -> int:
+    """Read ``800_000`` or ``8e5``; a number with a fraction is none."""
     try:
         return int(text)
     except ValueError:
-        return float(text)
+        number = float(text)
+    if number != int(number):
+        raise ValueError(text)
+    return int(number)
 
 
 def _parse_any(name: str, text: str, kind: Any) -> Any:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         value = text
     return coerce(name, value, kind)
 
@@ -211,7 +280,7 @@ def _parse_bool(name: str, text: str) -> bool:
     known = {"true": True, "yes": True, "1": True, "on": True}
     known |= {"false": False, "no": False, "0": False, "off": False}
     if text.lower() not in known:
-        raise ValueError(f"{name} = {text!r}: expected true or false")
+        raise _check.fail(name, text, "true or false")
     return known[text.lower()]
 
 
@@ -222,7 +291,7 @@ def _parse_tuple(name: str, text: str, kind: Any) -> tuple:
     if len(inner) == 2 and inner[1] is Ellipsis:
         inner = (inner[0],) * len(words)
     if len(inner) != len(words):
-        raise ValueError(f"{name} = {text!r}: expected {describe(kind)}")
+        raise _check.fail(name, text, describe(kind))
     return tuple(parse(name, w, k) for w, k in zip(words, inner, strict=True))
 
 
@@ -241,7 +310,7 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
     kinds = hints(cls)
     for key in values:
         if key not in kinds:
-            raise unknown(key, kinds, f"setting of task {values.get('task', cls.__name__)!r}")
+            raise unknown(str(key), kinds, f"setting of task {values.get('task', cls.__name__)!r}")
     needed = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     needed = [n for n in needed if _no_factory(cls, n)]
     if missing := [n for n in needed if n not in values]:
@@ -270,51 +339,11 @@ def parse_sets(cls: type[Settings], sets: list[str]) -> dict[str, Any]:
     return values
 
 
-# ---------------------------------------------------------------------------- presets
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named config: what it is, where its numbers come from, and the numbers."""
-
-    name: str
-    about: str
-    source: str
-    config: Settings
-
-
-def preset_names() -> list[str]:
-    """Return the names of all presets, sorted."""
-    return sorted(path.stem for path in PRESETS.glob("*.json"))
-
-
-def load_preset(name: str, sets: list[str] | None = None) -> Preset:
-    """Load a preset by name, or a JSON file of that shape by path, and apply ``--set`` words.
-
-    Raises:
-        ValueError: no such preset, unknown key, or a value of the wrong type.
-    """
-    path = PRESETS / f"{name}.json"
-    if not path.is_file():
-        path = Path(name)
-        if path.suffix != ".json" or not path.is_file():
-            raise unknown(name, preset_names(), "preset")
-    body = read_json(path)
-    values = body.get("config")
-    if not isinstance(values, dict) or "task" not in values:
-        raise ValueError(f"{path}: expected an object with 'config', and in it 'task'")
-    from amtutor.train.task import find_task
-
-    cls = find_task(values["task"]).Config
-    config = from_dict(cls, {**values, **parse_sets(cls, sets or [])})
-    return Preset(path.stem, body.get("about", ""), body.get("source", ""), config)
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or say in one line what is wrong with the file."""
     try:
         body = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(body, dict):
         raise ValueError(f"{path}: expected a JSON object")

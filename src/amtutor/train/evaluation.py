@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,17 @@ import torch
 from torch import Tensor
 
 from amtutor import _check, data
-from amtutor.evaluate.features import extractor
+from amtutor._files import write_whole
+from amtutor.evaluate.features import NAMED, check_features, extractor, torch_fidelity
 from amtutor.evaluate.fidelity import compare, frechet, self_check
 from amtutor.evaluate.nearest import Nearest, memorised_fraction, nearest_training_images
+from amtutor.train.pictures import BLOCK, draw_samples, save_grid
+from amtutor.train.run import Run, complain
 
 __all__ = ["evaluate_run", "summary"]
 
 MANY, FEW = 50_000, 5_000  # samples by default: on a GPU as in the papers, on a CPU what it can do
+MOST = 10**7
 SEARCHED = 10_000  # samples whose nearest training pictures are looked for, at most
 CIFAR = (3, 32, 32)
 
@@ -30,74 +32,57 @@ def evaluate_run(
     *,
     features: str | Path = "inception",
     n_samples: int | None = None,
-    batch_size: int = 500,
+    batch_size: int = BLOCK,
     seed: int = 0,
-    data: str = "train",
+    split: str = "train",
     device: torch.device | str | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = complain,
 ) -> dict[str, Any]:
     """Evaluate a run and write ``evaluation.json`` into its folder (one entry per ``features``).
 
     What the task measures itself; then ``n_samples`` pictures (50 000 on a GPU, 5 000 on a CPU
-    unless given) against CIFAR-10's split ``data`` by `fidelity`, after `self_check`, with the
-    floor (test pictures, as many as samples where there are) beside it; then the fraction of
-    samples that are copies of training pictures of this run, with that of test pictures beside it.
-    A task that draws no pictures gets the first part only. ``say`` gets a line at a time (stderr
-    unless given).
+    unless given) against CIFAR-10's ``split`` by `fidelity`, after `self_check`, with the floor
+    (test pictures, as many as samples where there are) beside it; then the fraction of samples
+    that are copies of training pictures of this run, with that of test pictures beside it. A task
+    that draws no pictures gets the first part only. ``say`` gets a line at a time.
+
+    What the end will need (a place to write, packages, the features) is asked for before the
+    long work.
 
     Raises:
-        ValueError: no such run, split or features.
+        ValueError: no such run, split or features; a folder that cannot be written.
         SelfCheckError: the measure fails where the answer is known; nothing is written.
     """
-    from amtutor.train import Run
-
-    _check.choice("data", data, ("train", "test"))
-    _check.count("batch_size", batch_size)
-    say = say or _say
-    run = Run(folder, device=device)
-    model = run.model()
+    _check.choice("split", split, ("train", "test"))
+    check_features(features)
+    run = Run(folder, device=device, say=say)
     if n_samples is None:
         n_samples = MANY if run.device.type == "cuda" else FEW
-    _check.count("n_samples", n_samples, least=10)
-    result: dict[str, Any] = {"task": run.config.task, "step": run.step}
+    n_samples = _check.count("n_samples", n_samples, least=10, most=MOST)
+    _add(run.folder, "", None)  # that it can be written
+    saved = run.load(parts=())
+    model, pictures = run.model(), run.task.draws_pictures
+    train = _training_pictures(run.data) if pictures else None
+    fits = train is not None and tuple(train.shape[1:]) == CIFAR
+    ready = _reference(str(features), split, run.device, say) if fits else None
+    result: dict[str, Any] = {"task": run.config.task, "step": saved.step}
     with torch.no_grad():
         result["numbers"] = run.task.evaluate(model, run.data)
-    train = _training_pictures(run.data)
-    fits = train is not None and tuple(train.shape[1:]) == CIFAR
-    ready = _reference(str(features), data, run.device, say) if fits else None
-    samples = draw_samples(run.task, model, n_samples, batch_size=batch_size, seed=seed)
-    if samples is None:
+    if not pictures:
         result["note"] = f"task {run.config.task!r} draws no pictures: its own numbers only"
     else:
+        drawn = draw_samples(run.task, model, n_samples, batch_size=batch_size, seed=seed)
+        samples = drawn.numpy()
         if ready is None:
             result["note"] = "not CIFAR-10: no reference for distances"
         else:
             result |= _distances(samples, seed, **ready)
         if train is not None:
-            result |= _copies(samples, train, Path(folder), run.device)
-    _write(Path(folder) / "evaluation.json", str(features), result)
+            result |= _copies(samples, train, run.folder, run.device)
+    _add(run.folder, str(features), result)
     for line in summary(result):
         say(line)
     return result
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def draw_samples(task, model, n: int, *, batch_size: int, seed: int) -> np.ndarray | None:
-    """Draw ``n`` pictures uint8, part by part, each with a seed of its own; None if it cannot."""
-    from amtutor.train.draws import seed_of
-
-    parts = []
-    for start in range(0, n, batch_size):
-        size = min(batch_size, n - start)
-        try:
-            part = task.sample(model, size, seed=seed_of(seed, "evaluate", start) % 2**31)
-        except NotImplementedError:
-            return None
-        parts.append(part.cpu().numpy())
-    return np.concatenate(parts)
 
 
 def summary(result: dict[str, Any]) -> list[str]:
@@ -132,6 +117,7 @@ def _training_pictures(found: dict[str, Tensor]) -> Tensor | None:
 
 def _reference(features: str, split: str, device: torch.device, say) -> dict[str, Any]:
     """Compute (or read) the features of CIFAR-10 and let the measure check itself."""
+    torch_fidelity()  # asked for before the long work, not after it
     extract = extractor(features, device=device)
     say(f"self-checks of {extract.names['fid']} (features of CIFAR-10 are kept for the next time)")
     pictures = {name: data.cifar10(name)[0] for name in ("train", "test")}
@@ -180,27 +166,23 @@ def draw_nearest(
     path: Path, samples: np.ndarray, train: np.ndarray, nearest: Nearest, *, n: int = 10
 ) -> None:
     """Draw the ``n`` samples most like copies, above each its two nearest training pictures."""
-    from PIL import Image
-
     worst = np.argsort(nearest.ratio, kind="stable")[:n]
     rows = [samples[worst], *(train[nearest.index[worst, k]] for k in (0, 1))]
-    gap = 2
-    tiles = np.pad(
-        np.stack(rows), ((0, 0), (0, 0), (0, 0), (0, gap), (0, gap)), constant_values=255
-    )
-    r, k, c, h, w = tiles.shape
-    sheet = tiles.transpose(0, 3, 1, 4, 2).reshape(r * h, k * w, c)
-    image = Image.fromarray(sheet[..., 0] if c == 1 else sheet)
-    image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(path)
+    save_grid(torch.from_numpy(np.concatenate(rows)), path, columns=len(worst))
 
 
-def _write(path: Path, key: str, result: dict[str, Any]) -> None:
-    """Add a result to evaluation.json, replacing the file whole."""
+def _add(folder: Path, key: str, result: dict[str, Any] | None) -> None:
+    """Add a result to evaluation.json, replacing the file whole; None only tries the place."""
+    path = folder / "evaluation.json"
+    if result is None:
+        probe = folder / ".evaluation.probe"
+        write_whole(probe, "")
+        probe.unlink()
+        return
     try:
         known = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        known = known if isinstance(known, dict) else {}
+    except (OSError, ValueError, RecursionError):
         known = {}
-    key = key if key in ("c10", "inception") else Path(key).name
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({**known, key: result}, indent=1) + "\n", "utf-8")
-    part.replace(path)
+    key = key if key in NAMED else Path(key).name
+    write_whole(path, json.dumps({**known, key: result}, indent=1) + "\n")

@@ -19,6 +19,7 @@ import torch
 import amtutor
 from amtutor._files import named, write_whole
 from amtutor.train.config import FREE, Settings, read_json
+from amtutor.train.task import Task
 
 __all__ = ["Metrics", "alone", "metrics_of", "settle", "write_about"]
 
@@ -29,10 +30,7 @@ task {task}, {steps} steps of {batch_size} examples, {parameters} parameters
 Go on where it stopped (nothing is lost but the steps since the last checkpoint):
     {command}
 Then, from the same place:
-    amtutor sample {out}
-    amtutor evaluate {out}
-    amtutor figures {out}
-    tensorboard --logdir {out}/tensorboard
+{then}    tensorboard --logdir {out}/tensorboard
 
 What is here:
     config.json        every setting, resolved; `amtutor train config.json` starts a twin
@@ -69,10 +67,15 @@ def settle(config: Settings, folder: Path) -> list[str]:
     return notes
 
 
-def write_about(folder: Path, config: Settings, about: dict[str, str], parameters: int) -> None:
-    """Write config.json and README.txt, and add this start to environment.txt."""
-    path = folder / "config.json"
+def write_about(folder: Path, task: Task, about: dict[str, str], parameters: int) -> None:
+    """Write config.json and README.txt, and add this start to environment.txt.
+
+    The module of a task that is not of this package is kept, so that the run can be opened.
+    """
+    path, config = folder / "config.json", task.config
     before = read_json(path) if path.is_file() else {}
+    if not type(task).__module__.startswith(("amtutor.", "__main__")):
+        before = {"module": type(task).__module__, **before}
     about = {k: v for k, v in {**before, **about}.items() if k not in ("amtutor", "config")}
     record = {**about, "amtutor": amtutor.__version__, "config": config.to_dict()}
     write_whole(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -84,10 +87,17 @@ def write_about(folder: Path, config: Settings, about: dict[str, str], parameter
         "parameters": f"{parameters:,}".replace(",", " "),
         "command": f"amtutor train {preset} --out DIR",
         "out": "DIR",
+        "then": "".join(f"    amtutor {word} DIR\n" for word in _commands(task)),
     }
     write_whole(folder / "README.txt", _README.format(**words))
     with (folder / "environment.txt").open("a", encoding="utf-8") as file:
         file.write(environment(about.get("command", "")))
+
+
+def _commands(task: Task) -> list[str]:
+    """Name what can be done with a run of this task."""
+    can = {"sample": task.draws_pictures, "evaluate": True, "figures": task.draws_figures}
+    return [word for word, known in can.items() if known]
 
 
 def environment(command: str = "") -> str:

@@ -21,6 +21,7 @@ from amtutor.train import folder as fd
 from amtutor.train import optim
 from amtutor.train.config import Settings
 from amtutor.train.draws import Draws, seed_of
+from amtutor.train.limits import check_batch, check_model
 from amtutor.train.pictures import grid, save_grid
 from amtutor.train.progress import Progress
 from amtutor.train.run import Run, build_model, complain, fill
@@ -168,7 +169,9 @@ class _Trainer:
         self.say = say
         self.home = folder / "checkpoints"
         self.draws(0)  # refuses a batch that the processes cannot share, before the work
+        check_model(task)
         self.data = task.data()
+        check_batch(task, self.data, self.draws(0).local_size)
         self.model = build_model(task)
         self.step = 0
         self.window = _Window()
@@ -205,7 +208,7 @@ class _Trainer:
                 if ck.step_of(path) > self.step:  # refused above: nothing may count it
                     self.say(f"{path}: kept as {ck.set_aside(path).name}")
             count = sum(p.numel() for p in self.model.parameters())
-            fd.write_about(self.folder, self.config, about, count)
+            fd.write_about(self.folder, self.task, about, count)
             self.metrics = fd.Metrics(self.folder, step=self.step)
 
     def _optimise(self) -> None:
@@ -337,8 +340,8 @@ class _Trainer:
         return {f"eval/{k}": float(v) for k, v in found.items()}
 
     def _sample(self) -> None:
-        if self.world.main:
-            with contextlib.suppress(NotImplementedError), torch.no_grad():
+        if self.world.main and self.task.draws_pictures:
+            with torch.no_grad():
                 pictures = self.task.sample(self.best, _SAMPLES, seed=self.config.seed)
                 save_grid(pictures, self.folder / "samples" / f"{ck.name_of(self.step)}.png")
                 self.metrics.picture("samples", grid(pictures), self.step)

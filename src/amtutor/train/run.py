@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from amtutor import _check
 from amtutor.train import checkpoint as ck
-from amtutor.train.config import Settings, from_dict, read_json
+from amtutor.train.config import Settings, read_json
 from amtutor.train.draws import seed_of
 from amtutor.train.folder import metrics_of
+from amtutor.train.presets import read_config
 from amtutor.train.task import Task, find_task
 
 __all__ = ["Run", "build_model", "default_device", "latest_run", "stored_config"]
@@ -44,10 +45,7 @@ def stored_config(folder: Path) -> tuple[Settings, dict[str, Any]] | None:
     if not path.is_file():
         return None
     record = read_json(path)
-    values = record.get("config")
-    if not isinstance(values, dict) or "task" not in values:
-        raise ValueError(f"{path}: expected an object with 'config', and in it 'task'")
-    return from_dict(find_task(values["task"]).Config, values), record
+    return read_config(path, record), record
 
 
 class Run:
@@ -72,7 +70,7 @@ class Run:
         say: Callable[[str], None] = complain,
     ):
         self.folder = Path(folder)
-        self.device = default_device() if device is None else torch.device(device)
+        self.device = default_device() if device is None else _check.device("device", device)
         self.say = say
         stored = stored_config(self.folder)
         if stored is None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from amtutor.train import tasks
 from amtutor.train.config import Settings, unknown
 from amtutor.train.draws import Draws
 
-if TYPE_CHECKING:
-    from amtutor.train.run import Run
-
-__all__ = ["Task", "find_task", "register"]
+__all__ = ["Task", "find_task", "known_task", "register"]
 
 
 class Task:
@@ -30,6 +28,15 @@ class Task:
     Config: type[Settings] = Settings
     name: str = ""  # set by `register`
     unused_parameters: bool = False  # True where some parameters get no gradient in some steps
+    # Set by writing `sample` and `figures`; a task may unset them where its config has none.
+    draws_pictures: bool = False
+    draws_figures: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Note what the class can draw."""
+        super().__init_subclass__(**options)
+        cls.draws_pictures = cls.draws_pictures or "sample" in vars(cls)
+        cls.draws_figures = cls.draws_figures or "figures" in vars(cls)
 
     def __init__(self, config: Settings, device: torch.device | str = "cpu"):
         """Keep the config and the device; override to prepare more, but read no data here."""
@@ -85,9 +92,17 @@ class Task:
         raise NotImplementedError(f"task {self.name!r} draws no samples")
 
     def figures(
-        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, run: Run
+        self,
+        model: nn.Module,
+        data: dict[str, Tensor],
+        folder: Path,
+        *,
+        metrics: list[dict[str, Any]],
     ) -> list[Path]:
-        """Draw into ``folder`` what the paper draws, and return the files."""
+        """Draw into ``folder`` what the paper draws, and return the files.
+
+        ``metrics`` are the lines of metrics.jsonl.
+        """
         raise NotImplementedError(f"task {self.name!r} draws no figures")
 
     def finish(self, model: nn.Module, folder: Path) -> None:
@@ -114,10 +129,15 @@ def find_task(name: str) -> type[Task]:
     Raises:
         ValueError: there is no such task.
     """
-    from amtutor.train import tasks
+    if not known_task(name):
+        raise unknown(str(name), sorted({*_TASKS, *tasks.names()}), "task")
+    return _TASKS[name]
 
+
+def known_task(name: Any) -> bool:
+    """Whether there is a task of this name, registered or shipped."""
+    if not isinstance(name, str):
+        raise ValueError(f"task = {name!r}: expected the name of one")
     if name not in _TASKS and (module := tasks.module_of(name)):
         importlib.import_module(module)
-    if name not in _TASKS:
-        raise unknown(name, sorted({*_TASKS, *tasks.names()}), "task")
-    return _TASKS[name]
+    return name in _TASKS

@@ -7,6 +7,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 
+from amtutor import _check
 from amtutor._extras import need
 
 __all__ = ["World"]
@@ -23,8 +24,10 @@ class World:
     """
 
     def __init__(self, device: torch.device | str | None = None, *, unused: bool = False):
+        if device is not None:
+            device = _check.device("device", device)
         accelerate = need("accelerate")
-        cpu = torch.device(device).type == "cpu" if device else not torch.cuda.is_available()
+        cpu = device.type == "cpu" if device is not None else not torch.cuda.is_available()
         state = accelerate.state.AcceleratorState
         if state._shared_state and state._shared_state.get("_cpu") != cpu:
             state._reset_state(reset_partial_state=True)
@@ -36,7 +39,7 @@ class World:
             cpu=cpu, mixed_precision="no", kwargs_handlers=handlers
         )
         own = self.accelerator.device
-        self.device = torch.device(device) if device and self.size == 1 else own
+        self.device = device if device is not None and self.size == 1 else own
 
     @property
     def rank(self) -> int:

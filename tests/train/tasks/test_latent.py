@@ -172,7 +172,7 @@ def test_a_run_says_what_became_of_its_memories_and_exports_weights(tmp_path):
 def test_figures_of_the_paper_come_from_a_run(tmp_path):
     pytest.importorskip("accelerate")
     run = fit(task("precision=fp32").config, tmp_path / "run", device="cpu")
-    files = run.task.figures(run.model(), run.data, tmp_path / "figures", run=run)
+    files = run.task.figures(run.model(), run.data, tmp_path / "figures", metrics=run.metrics())
     names = "02_samples 03_memories 04_energies 08_losses 09_gradients 10_memories 11_samples"
     assert [f.stem for f in files] == [f"fig{n}" for n in names.split()]
     assert all(f.stat().st_size > 2000 for f in files)

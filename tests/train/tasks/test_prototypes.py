@@ -15,8 +15,9 @@ pytest.importorskip("safetensors")
 from amtutor import data as amdata
 from amtutor.memory import prototypes as proto
 from amtutor.train import Draws
-from amtutor.train.config import load_preset
+from amtutor.train.presets import load_preset
 from amtutor.train.loop import fit
+from amtutor.train.tasks import _prototype_order as order
 from amtutor.train.tasks import prototypes as task_module
 
 QUIET = {"progress": False, "say": lambda line: None}
@@ -52,7 +53,7 @@ def test_the_smoke_run_draws_a_dinosaur_and_exports_it(tmp_path):
     assert torch.equal(torch.from_numpy(memories), model.memories.half())
     assert torch.equal(model.film[-1], model.memories.half())  # the film ends with the training
     assert not torch.equal(model.film[0], model.film[1])
-    drawn = run.task.figures(model, run.data, tmp_path / "figures", run=run)
+    drawn = run.task.figures(model, run.data, tmp_path / "figures", metrics=run.metrics())
     assert [p.name for p in drawn] == ["fig1_memories.png", "fig5_energy.png"]
     assert all(p.stat().st_size > 10_000 for p in drawn)
 
@@ -146,15 +147,15 @@ def test_slant_and_order():
     upright[:, 14] = 1
     left = torch.eye(28)
     images = torch.stack([left.flip(1), upright, left]).flatten(1)
-    assert task_module.slant(images).tolist() == pytest.approx([1, 0, -1], abs=1e-4)
-    order = task_module.by_class_and_slant(images, torch.tensor([1, 1, 0]))
-    assert order.tolist() == [2, 1, 0]
+    assert order.slant(images).tolist() == pytest.approx([1, 0, -1], abs=1e-4)
+    found = order.by_class_and_slant(images, torch.tensor([1, 1, 0]))
+    assert found.tolist() == [2, 1, 0]
 
 
 def test_names_by_vote():
     points = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1]])
     labels = torch.tensor([1, 2, 2, 7, 7])
-    named = task_module.nearest_label(torch.tensor([[0.0], [5.0]]), points, labels, k=3)
+    named = order.nearest_label(torch.tensor([[0.0], [5.0]]), points, labels, k=3)
     assert named.tolist() == [2, 7]
 
 

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from torch import Tensor
 
 from amtutor import show
 from amtutor.generative import latent
+from amtutor.generative.latent import LatentMemory
 from amtutor.memory.dense import lse_energy
-
-if TYPE_CHECKING:
-    from amtutor.generative.latent import LatentMemory
-    from amtutor.train.run import Run
-    from amtutor.train.tasks.latent import Latent
+from amtutor.train.pictures import grid
 
 CODES = 20_000  # training pictures that are encoded, at most
 
 
-def mosaic(images: Tensor, columns: int, gap: int = 1) -> Tensor:
-    """Lay uint8 pictures (n, 3, H, W) out in rows: (height, width, 3), white between them."""
-    rows = -(-len(images) // columns)
-    height, width = (s + gap for s in images.shape[-2:])
-    sheet = torch.full((rows * height - gap, columns * width - gap, 3), 255, dtype=torch.uint8)
-    for i, image in enumerate(images.cpu()):
-        y, x = (i // columns) * height, (i % columns) * width
-        sheet[y : y + height - gap, x : x + width - gap] = image.permute(1, 2, 0)
-    return sheet
+def mosaic(images: Tensor, columns: int) -> np.ndarray:
+    """Lay uint8 pictures (n, 3, H, W) out in rows as they are: (height, width, 3)."""
+    return grid(images, columns=columns, gap=1, tile=0)
 
 
-def draw(task: Latent, model: LatentMemory, data: dict, folder: Path, run: Run) -> list[Path]:
-    """Draw all figures into ``folder`` and return the files."""
+def draw(task: Any, model: LatentMemory, data: dict, folder: Path, metrics: list) -> list[Path]:
+    """Draw all figures of a `latent` task into ``folder`` and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     show.use_style()
     with torch.no_grad():
@@ -43,8 +35,8 @@ def draw(task: Latent, model: LatentMemory, data: dict, folder: Path, run: Run) 
             "fig02_samples": lambda: samples_and_noise(task, model),
             "fig03_memories": lambda: memories_and_neighbours(model, memories, codes, images),
             "fig04_energies": lambda: energies(model, memories, codes, images, task.config),
-            "fig08_losses": lambda: losses(run),
-            "fig09_gradients": lambda: gradients(run),
+            "fig08_losses": lambda: losses(metrics),
+            "fig09_gradients": lambda: gradients(metrics),
             "fig10_memories": lambda: sheet(model.decode_images(memories[:384]), 24),
             "fig11_samples": lambda: sheet(task.sample(model, 384, seed=2), 24),
         }
@@ -66,13 +58,13 @@ def sheet(images: Tensor, columns: int):
     return fig
 
 
-def _place(ax, picture: Tensor, title: str = "") -> None:
-    ax.imshow(picture.numpy(), interpolation="nearest")
+def _place(ax, picture: np.ndarray, title: str = "") -> None:
+    ax.imshow(picture, interpolation="nearest")
     ax.set_axis_off()
     ax.set_title(title)
 
 
-def samples_and_noise(task: Latent, model: LatentMemory):
+def samples_and_noise(task: Any, model: LatentMemory):
     """EM Fig 2: samples, and the noise they came from, decoded."""
     c, device = task.config, task.device
     g = torch.Generator(device=device).manual_seed(1)
@@ -130,9 +122,9 @@ def energies(model, memories: Tensor, codes: Tensor, images: Tensor, config):
     return fig
 
 
-def losses(run: Run):
+def losses(metrics: list[dict]):
     """EM Fig 8: the two terms of the loss."""
-    lines = [m for m in run.metrics() if "energy" in m]
+    lines = [m for m in metrics if "energy" in m]
     steps = [m["step"] for m in lines]
     fig, (a, b) = show.figure(2, width=8.0, height=3.0)
     a.plot(steps, [m["energy"] for m in lines], color=show.PALETTE["energy"])
@@ -142,9 +134,9 @@ def losses(run: Run):
     return fig
 
 
-def gradients(run: Run):
+def gradients(metrics: list[dict]):
     """EM Fig 9: how hard memories, encoder and decoder are pulled."""
-    lines = [m for m in run.metrics() if "gradient_memories" in m]
+    lines = [m for m in metrics if "gradient_memories" in m]
     if not lines:
         raise ValueError("metrics.jsonl has no gradient norms (log_gradients was off)")
     fig, ax = show.figure(width=8.0, height=3.2)

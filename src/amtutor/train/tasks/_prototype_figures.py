@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from amtutor import show
 from amtutor.memory.dense import DenseAM
+from amtutor.train.pictures import grid
+from amtutor.train.tasks._prototype_order import by_class_and_slant, nearest_label
 
 Energies = list[tuple[int, float]]
 
@@ -57,8 +59,6 @@ def digits(
     steps: list[int],
 ) -> list[Path]:
     """EM Fig 6 (memories, noise, retrieval at five moments; energy) and Fig 7 (all, sorted)."""
-    from amtutor.train.tasks.prototypes import by_class_and_slant, nearest_label
-
     show.use_style()
     film, rows, titles = model.film.float(), [], []
     for frame, noisy, step in zip(film, seen, steps, strict=True):
@@ -73,16 +73,8 @@ def digits(
     memories = model.memories.detach()
     labels = nearest_label(memories, data["points"], data["labels"])
     order = by_class_and_slant(memories, labels)
-    wall = mosaic(memories[order].cpu())
+    pictures = (255 * memories[order].clamp(0, 1)).round().to(torch.uint8)
+    wall = grid(pictures.reshape(-1, 1, 28, 28), columns=40, gap=0, tile=0)[..., 0] / 255
     fig, ax = show.figure(width=8.0, height=8.0 * wall.shape[0] / wall.shape[1])
     show.image(wall, ax=ax, vmin=0, vmax=1)
     return [*done, _save(fig, folder / "fig7_prototypes.png")]
-
-
-def mosaic(images: Tensor, *, columns: int = 40, side: int = 28) -> Tensor:
-    """Lay square images side by side, row by row: (rows * side, columns * side)."""
-    columns = min(columns, len(images))
-    missing = -len(images) % columns
-    full = torch.cat([images, images.new_zeros(missing, images.shape[1])])
-    tiles = full.reshape(-1, columns, side, side)
-    return tiles.permute(0, 2, 1, 3).reshape(-1, columns * side)

@@ -10,27 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amtutor import _check, data
+from amtutor import data
 from amtutor.evaluate import c10
-from amtutor.train import Draws, Settings, Task, register
+from amtutor.train import Draws, Settings, Task, ranged, register
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     """Settings of the classifier; ``held_out`` > 0 keeps that many training pictures apart."""
 
-    widths: tuple[int, int, int] = (64, 192, 192)
-    label_smoothing: float = 0.2
-    translate: int = 2  # pixels, each way, with reflection
-    bias_lr_scale: float = 64.0  # of the biases of batch normalisation, which learn slowly
-    held_out: int = 0  # training pictures to choose settings on; 0: train on all, test on the test
-    train_images: int = 0  # use only so many of the rest; 0: all
-
-    def __post_init__(self) -> None:
-        """Check what `Settings` does not know."""
-        super().__post_init__()
-        for name in ("translate", "held_out", "train_images"):
-            _check.count(name, getattr(self, name), least=0)
+    widths: tuple[int, int, int] = ranged((64, 192, 192), least=1, most=10**5)
+    label_smoothing: float = ranged(0.2, least=0, below=1)
+    translate: int = ranged(2, least=0, most=31)  # pixels, each way, with reflection
+    # Of the biases of batch normalisation, which learn slowly.
+    bias_lr_scale: float = ranged(64.0, above=0, most=1e6)
+    # Training pictures to choose settings on; 0: train on all, test on the test pictures.
+    held_out: int = ranged(0, least=0, most=49_999)
+    train_images: int = ranged(0, least=0, most=50_000)  # use only so many of the rest; 0: all
 
 
 @register("c10-features")

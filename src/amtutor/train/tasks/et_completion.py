@@ -6,7 +6,7 @@ import copy
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,7 @@ from torch import Tensor, nn
 
 from amtutor import _check, _weights, data, fast
 from amtutor.network.masked_images import PatchModel, _lowest, build, hide_patches, to_patches
-from amtutor.train import Draws, Settings, Task, register
-
-if TYPE_CHECKING:
-    from amtutor.train.run import Run
+from amtutor.train import Draws, Settings, Task, ranged, register
 
 __all__ = ["Completion", "Config", "masks", "mean_errors", "patch_error"]
 
@@ -29,21 +26,33 @@ class Config(Settings):
     ``core`` is "energy" (an Energy Transformer) or "transformer" (the plain one, for comparison).
     """
 
-    core: str = "energy"
-    dim: int = 128
-    n_heads: int = 4
-    head_dim: int = 32  # energy
-    n_memories: int = 512  # energy
-    descent_steps: int = 8  # energy: T, steps down in each block
-    step_size: float = 0.2  # energy: eta
-    beta: float | None = None  # energy; none: 1 / sqrt(head_dim)
+    core: str = ranged("energy", choices=("energy", "transformer"))
+    dim: int = ranged(128, least=1, most=10**5)
+    n_heads: int = ranged(4, least=1, most=10**4)
+    head_dim: int = ranged(32, least=1, most=10**4)  # energy
+    n_memories: int = ranged(512, least=1, most=10**7)  # energy
+    descent_steps: int = ranged(8, least=1, most=10**4)  # energy: T, steps down in each block
+    step_size: float = ranged(0.2, above=0, most=1e3)  # energy: eta
+    beta: float | None = ranged(None, above=0, most=1e6)  # energy; none: 1 / sqrt(head_dim)
     exclude_self: bool = True  # energy: B != C
-    hidden: int = 512  # transformer: width of the two-layer network
-    depth: int = 1  # blocks
-    patch_size: int = 4
-    fractions: tuple[float, ...] = (0.5, 0.75)  # of the patches are hidden; each picture gets one
+    hidden: int = ranged(512, least=1, most=10**6)  # transformer: width of the two-layer network
+    depth: int = ranged(1, least=1, most=1000)  # blocks
+    patch_size: int = ranged(4, least=1, most=32)
+    # Of the patches are hidden; each picture gets one of these shares.
+    fractions: tuple[float, ...] = ranged((0.5, 0.75), above=0, below=1)
     fast: bool = False  # energy: train by the hand-scheduled twin
-    held_out: int = 2000  # training pictures that are never learned from; settings are chosen there
+    # Training pictures that are never learned from; settings are chosen there.
+    held_out: int = ranged(2000, least=1, most=49_999)
+
+    def __post_init__(self) -> None:
+        """See that the patches fit the picture."""
+        super().__post_init__()
+        if 32 % self.patch_size:
+            raise _check.fail("patch_size", self.patch_size, "a divisor of 32, the pictures' side")
+        if not self.fractions:
+            raise _check.fail("fractions", self.fractions, "at least one")
+        if self.core == "transformer" and self.dim % self.n_heads:
+            raise _check.fail("n_heads", self.n_heads, f"a divisor of dim = {self.dim}")
 
 
 @register("et-completion")
@@ -54,11 +63,7 @@ class Completion(Task):
 
     def __init__(self, config: Config, device: torch.device | str = "cpu"):
         super().__init__(config, device)
-        _check.choice("core", config.core, ("energy", "transformer"))
-        _check.count("held_out", config.held_out, least=1)
-        for fraction in config.fractions:
-            if not 0 < fraction < 1:
-                raise _check.fail("fractions", config.fractions, "numbers between 0 and 1")
+        self.draws_figures = config.core == "energy"  # the other has no energy to draw
         self._data: dict[str, Tensor] | None = None
 
     def data(self) -> dict[str, Tensor]:
@@ -115,13 +120,11 @@ class Completion(Task):
         return (255 * rows[:n]).round().byte()
 
     def figures(
-        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, run: Run
+        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
     ) -> list[Path]:
         """MM Fig 3.3, right: pictures kept apart going downhill, and their energy."""
         from amtutor import show
 
-        if self.config.core != "energy":
-            raise NotImplementedError("a plain Transformer has no energy to draw")
         true = data["held_out"][:8].float() / 255
         hidden = masks(len(true), model.n_patches, 0.5).to(true.device)
         walk = model.walk(true, hidden).trajectory

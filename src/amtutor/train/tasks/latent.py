@@ -4,50 +4,52 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from amtutor import _check, _weights
+from amtutor import _weights
 from amtutor import data as amdata
 from amtutor.generative import latent
 from amtutor.memory.dense import lse_energy
-from amtutor.train import Draws, Settings, Task, register
-
-if TYPE_CHECKING:
-    from amtutor.train.run import Run
+from amtutor.train import Draws, Settings, Task, ranged, register
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSettings(Settings):
     """Settings of the latent memory; the defaults are EM A.3's, or our choice where it has none."""
 
-    n_memories: int = 4096  # K
-    dim: int = 512  # d
-    width: int = 128  # channels of the first level
-    multipliers: tuple[int, ...] = (1, 2, 2, 4)
-    blocks: int = 4  # residual blocks per level
-    attention: tuple[int, ...] = (16, 8)  # resolutions
-    n_heads: int = 4
-    groups: int = 32
-    patch: int = 1  # ours: 2 halves the resolution before the first level
-    beta_start: float = 1.25e-4  # both of the whole square, as in EM 4
-    beta_end: float = 30.0
-    beta_steps: int = 50_000
-    replace_every: int = 5000  # only during the first beta_steps
-    replace_fraction: float = 0.1
+    n_memories: int = ranged(4096, least=1, most=10**7)  # K
+    dim: int = ranged(512, least=1, most=10**5)  # d
+    width: int = ranged(128, least=1, most=10**4)  # channels of the first level
+    multipliers: tuple[int, ...] = ranged((1, 2, 2, 4), least=1, most=1024)
+    blocks: int = ranged(4, least=1, most=1000)  # residual blocks per level
+    attention: tuple[int, ...] = ranged((16, 8), least=1, most=32)  # resolutions
+    n_heads: int = ranged(4, least=1, most=10**4)
+    groups: int = ranged(32, least=1, most=10**4)
+    patch: int = ranged(1, least=1, most=32)  # ours: 2 halves the resolution before the first level
+    # Both of the whole square, as in EM 4.
+    beta_start: float = ranged(1.25e-4, above=0, most=1e9)
+    beta_end: float = ranged(30.0, above=0, most=1e9)
+    beta_steps: int = ranged(50_000, least=0, most=10**10)
+    replace_every: int = ranged(5000, least=0, most=10**10)  # only during the first beta_steps
+    replace_fraction: float = ranged(0.1, least=0, most=1)
     replace_idle: bool = False  # ours: replace the memories that nobody is nearest to first
     stop_gradient: bool = True  # EM 7; false shows what happens without it
-    memory_std: float = 1.0  # EM does not say how the memories start
-    memory_lr_scale: float = 1.0  # ours: a faster rate for the memories of short runs
+    memory_std: float = ranged(1.0, least=0, most=1e6)  # EM does not say how the memories start
+    memory_lr_scale: float = ranged(1.0, above=0, most=1e6)  # ours: for the memories of short runs
     decay_memories: bool = True  # AdamW's decay, which EM does not restrict
-    sigma: float = 10.0  # sampling: where noise starts,
-    descent_steps: int = 100
-    descent_step_size: float = 0.05
-    langevin: float = 0.005  # and what is added in every step
-    train_images: int = 0  # 0: all of them
+    sigma: float = ranged(10.0, above=0, most=1e6)  # sampling: where noise starts,
+    descent_steps: int = ranged(100, least=1, most=10**6)
+    descent_step_size: float = ranged(0.05, above=0, most=1e3)
+    langevin: float = ranged(0.005, least=0, most=1e3)  # and what is added in every step
+    train_images: int = ranged(0, least=0, most=50_000)  # 0: all of them
     log_gradients: bool = True  # norms of the three gradients at every logged step (EM Fig 9)
+
+    def __post_init__(self) -> None:
+        """See that encoder and decoder can be built."""
+        super().__post_init__()
+        self.shape()
 
     def shape(self) -> latent.Shape:
         """Return what encoder and decoder are made of."""
@@ -62,7 +64,7 @@ class Latent(Task):
 
     def data(self) -> dict[str, Tensor]:
         """Training and test pictures, uint8, on the device."""
-        n = _check.count("train_images", self.config.train_images, least=0) or None
+        n = self.config.train_images or None
         parts = {"images": amdata.cifar10("train")[0][:n], "test": amdata.cifar10("test")[0]}
         return {k: torch.from_numpy(v).to(self.device) for k, v in parts.items()}
 
@@ -179,12 +181,12 @@ class Latent(Task):
         return torch.cat(parts)
 
     def figures(
-        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, run: Run
+        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
     ) -> list[Path]:
         """Draw what EM shows in Figs 2, 3, 4, 8, 9, 10 and 11."""
         from amtutor.train.tasks import _latent_figures
 
-        return _latent_figures.draw(self, model, data, Path(folder), run)
+        return _latent_figures.draw(self, model, data, Path(folder), metrics)
 
     def finish(self, model: nn.Module, folder: str | Path) -> None:
         """Write ``latent.safetensors`` (float16) and ``latent.json``, as the book's run ships."""

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from amtutor import _check
 from amtutor import data as amdata
 from amtutor.data import split_digits
 from amtutor.memory import prototypes as proto
 from amtutor.memory.dense import DenseAM
-from amtutor.train import Draws, Settings, Task, register
-
-if TYPE_CHECKING:
-    from amtutor.train.run import Run
+from amtutor.train import Draws, Settings, Task, ranged, register
+from amtutor.train.tasks._prototype_order import by_class_and_slant, nearest_label
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a training, kept for EM Figs 1 and 6
-POINTS = ("dinosaur", "datasaurus", "mnist", "mnist-train", "mnist-8000")
+PLANE = ("dinosaur", "datasaurus")
+POINTS = (*PLANE, "mnist", "mnist-train", "mnist-8000")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,25 +30,17 @@ class PrototypeSettings(Settings):
 
     # "mnist" is "mnist-train" (the official first 50 000) where it can be had, else "mnist-8000"
     # (8 000 of the 10 000 test digits, the other 2 000 held out).
-    points: str = "dinosaur"
-    n_memories: int = 120
-    beta: float = 60.0  # of half the square: EM's 30 is 60 here, its 0.6 is 1.2
-    noise: tuple[float, float] = (1.0, 0.1)  # std of what is added to the data, first to last step
+    points: str = ranged("dinosaur", choices=POINTS)
+    n_memories: int = ranged(120, least=1, most=10**7)
+    beta: float = ranged(60.0, above=0, most=1e9)  # of half the square: EM's 30 is 60, its 0.6 1.2
+    # Standard deviation of what is added to the data, first to last step.
+    noise: tuple[float, float] = ranged((1.0, 0.1), least=0, most=1e6)
     clip: bool = False  # noisy data back into [0, 1]
-    init_std: float = 1.5  # of memories at the start, around zero; 0: around the mean, as EM A.2
-    langevin: float = 0.0  # std of what is added to the memories, falling to zero
-    replace_every: int = 0  # dead memories move to data every so many steps of the first 80 %
-
-    def __post_init__(self) -> None:
-        """Check what the base class does not know."""
-        super().__post_init__()
-        _check.choice("points", self.points, POINTS)
-        _check.count("n_memories", self.n_memories)
-        _check.positive("beta", self.beta)
-        for name, value in (("noise", min(self.noise)), ("init_std", self.init_std)):
-            _check.non_negative(name, value)
-        for name in ("langevin", "replace_every"):
-            _check.non_negative(name, getattr(self, name))
+    # Of memories at the start, around zero; 0: around the mean, as EM A.2.
+    init_std: float = ranged(1.5, least=0, most=1e6)
+    langevin: float = ranged(0.0, least=0, most=1e6)  # std added to the memories, falling to zero
+    # Dead memories move to data every so many steps of the first 80 %.
+    replace_every: int = ranged(0, least=0, most=10**10)
 
 
 class Memories(nn.Module):
@@ -69,10 +58,14 @@ class Prototypes(Task):
 
     Config = PrototypeSettings
 
+    def __init__(self, config: PrototypeSettings, device: torch.device | str = "cpu"):
+        super().__init__(config, device)
+        self.draws_pictures = config.points not in PLANE  # points in the plane are none
+
     def data(self) -> dict[str, Tensor]:
         """Points to learn from (n, D), and what is held out (or None in the plane)."""
         name, found = self.config.points, {}
-        if name in ("dinosaur", "datasaurus"):
+        if name in PLANE:
             found["points"] = plane(name)
         else:
             (x, y), (held, held_y) = digits(name)
@@ -81,7 +74,7 @@ class Prototypes(Task):
 
     def build(self) -> nn.Module:
         """Memories, still without a place."""
-        dim = 2 if self.config.points in ("dinosaur", "datasaurus") else 784
+        dim = 2 if self.config.points in PLANE else 784
         return Memories(self.config.n_memories, dim)
 
     def start(self, model: nn.Module, data: dict[str, Tensor], draws: Draws) -> None:
@@ -151,21 +144,19 @@ class Prototypes(Task):
 
     def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
         """Start from noise, go downhill, (n, 1, 28, 28) uint8; points in the plane have none."""
-        if model.memories.shape[1] != 784:
-            raise NotImplementedError("points in the plane are no pictures; see `amtutor figures`")
         g = torch.Generator().manual_seed(seed)
         x = torch.rand(n, 784, generator=g).to(model.memories.device)
         x = DenseAM(model.memories, beta=self.config.beta).recall(x, steps=50).state
         return (255 * x.clamp(0, 1)).round().to(torch.uint8).reshape(n, 1, 28, 28)
 
     def figures(
-        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, run: Run
+        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
     ) -> list[Path]:
         """EM Figs 1 and 5 for points in the plane, EM Figs 6 and 7 for digits."""
         from amtutor.train.tasks import _prototype_figures as draw
 
         folder.mkdir(parents=True, exist_ok=True)
-        energies = [(m["step"], m["loss"]) for m in run.metrics() if "loss" in m]
+        energies = [(m["step"], m["loss"]) for m in metrics if "loss" in m]
         if model.memories.shape[1] == 2:
             return draw.plane(model, data, folder, beta=self.config.beta, energies=energies)
         frames = [round(m * self.config.steps) for m in MOMENTS]
@@ -234,37 +225,3 @@ def held_out(data: dict[str, Tensor], config: PrototypeSettings) -> Tensor:
     g = torch.Generator().manual_seed(2)
     jitter = torch.randn(50, *points.shape, generator=g).to(points.device)
     return (points + config.noise[1] * jitter).reshape(-1, points.shape[1])
-
-
-# ---------------------------------------------------------------------------- order
-
-
-def nearest_label(memories: Tensor, points: Tensor, labels: Tensor, *, k: int = 5) -> Tensor:
-    """Name each memory by a vote of the ``k`` nearest data, (K,) int64; ties go to the nearer."""
-    near = torch.cdist(memories, points).topk(k, largest=False).indices
-    votes = torch.zeros(len(memories), int(labels.max()) + 1, device=memories.device)
-    weight = 1 + 0.01 * torch.arange(k, 0, -1.0, device=memories.device)
-    votes.scatter_add_(1, labels[near], weight.expand(len(memories), k))
-    return votes.argmax(1)
-
-
-def by_class_and_slant(memories: Tensor, labels: Tensor) -> Tensor:
-    """Order for a wall of digits: by class, and within a class by slant, (K,) int64."""
-    slants = slant(memories)
-    return torch.as_tensor(np.lexsort((slants.cpu().numpy(), labels.cpu().numpy())))
-
-
-def slant(images: Tensor, *, side: int = 28) -> Tensor:
-    r"""How far the ink leans to the right, :math:`-\mathrm{cov}(x, y)/\mathrm{var}(y)`, (n,).
-
-    >>> line = torch.eye(28).flip(1)[None].reshape(1, -1)  # from bottom left to top right
-    >>> slant(line).round(decimals=4)
-    tensor([1.])
-    """
-    ink = images.reshape(-1, side, side).clamp(min=0)
-    ink = ink / ink.sum((1, 2), keepdim=True).clamp(min=1e-9)
-    at = torch.arange(side, dtype=ink.dtype, device=ink.device)
-    down, right = ink.sum(2), ink.sum(1)
-    row, column = down @ at, right @ at
-    together = torch.einsum("nij,i,j->n", ink, at, at) - row * column
-    return -together / (down @ at.square() - row.square()).clamp(min=1e-9)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from amtutor import data as amdata
 from amtutor.memory.dense import lse_energy, lse_gradient
-from amtutor.train import Draws, Settings, Task, register
+from amtutor.train import Draws, Settings, Task, ranged, register
 
 SHAPE = (1, 24, 24)
 
@@ -22,10 +22,11 @@ SHAPE = (1, 24, 24)
 class ToySettings(Settings):
     """Settings of the toy."""
 
-    creatures: int = 64
-    n_memories: int = 32
-    beta: float = 1.0
-    noise: float = 0.3  # standard deviation of what is added to a creature, whose pixels are 0, 1
+    creatures: int = ranged(64, least=1, most=100_000)
+    n_memories: int = ranged(32, least=1, most=10**7)
+    beta: float = ranged(1.0, above=0, most=1e6)
+    # Standard deviation of what is added to a creature, whose pixels are 0 and 1.
+    noise: float = ranged(0.3, least=0, most=1e6)
 
 
 class Memories(nn.Module):
