@@ -18,7 +18,8 @@ from site_project import project, repository, site  # noqa: E402 (they read pypr
 
 NAME = project()["name"]
 # badges, installs and links; Colab names the repository after its own address
-CODE = re.compile(rf"((?:github\.com|colab\.research\.google\.com/github)/)[\w.-]+/{NAME}(?![\w-])")
+HOSTS = r"github\.com|raw\.githubusercontent\.com|colab\.research\.google\.com/github"
+CODE = re.compile(rf"((?:{HOSTS})/)[\w.-]+/{NAME}(?![\w-])")
 PAGES = re.compile(rf"https://[\w-]+\.github\.io/{NAME}/")
 TEXT = {".md", ".ipynb", ".yml", ".toml", ".cff", ".py", ".json", ".txt"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +21,9 @@ from pybtex.database import Entry, parse_file
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
+sys.path.insert(0, str(BOOK / "_ext"))
+
+from site_project import BRANCH, repository, site, source  # noqa: E402 (they read pyproject.toml)
 
 FENCE = re.compile(r"^ {0,3}(:{3,}|`{3,}|~{3,})(?:\{([\w:-]+)\})?[ \t]*(.*?)[ \t]*$")
 OPTION = re.compile(r"^:([\w-]+):[ \t]*(.*)$")
@@ -71,15 +74,13 @@ class Target:
 
 @functools.cache
 def addresses() -> dict[str, str]:
-    """The repository, the site and raw files, from the one address in pyproject.toml."""
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
-    repository = urls["Source"].rstrip("/")
-    path = repository.removeprefix("https://github.com/")
+    """The repository, the site, raw files and Colab, from the one address in pyproject.toml."""
+    path = repository().removeprefix("https://github.com/")
     return {
-        "repository": repository,
-        "site": urls["Documentation"].rstrip("/"),
-        "raw": f"https://raw.githubusercontent.com/{path}/main",
-        "colab": f"https://colab.research.google.com/github/{path}/blob/main",
+        "repository": repository(),
+        "site": site().rstrip("/"),
+        "raw": f"https://raw.githubusercontent.com/{path}/{BRANCH}",
+        "colab": f"https://colab.research.google.com/github/{path}/blob/{BRANCH}",
     }
 
 
@@ -458,7 +459,7 @@ class Page:
         page = Path(path).stem if path else self.name
         if page in self.book.titles:
             return self.book.address(page, anchor)
-        return f"{addresses()['repository']}/blob/main/book/{path}"
+        return source(f"book/{path}")
 
     def _target(self, label: str, where: str) -> Target:
         if label not in self.book.labels:

@@ -30,6 +30,7 @@ def test_the_configuration_of_the_site_agrees():
         "git+https://github.com/{owner}/{name}",
         "https://colab.research.google.com/github/{owner}/{name}/blob/main/x.ipynb",
         "https://github.com/{owner}/{name}/issues",
+        "https://raw.githubusercontent.com/{owner}/{name}/main/x.png",
     ],
 )
 def test_a_new_owner_is_written_everywhere(text):

@@ -1,4 +1,4 @@
-"""What an installation gets, and one address for the repository everywhere."""
+"""What an installation gets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
-import yaml
-
 import plain
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-URLS = PROJECT["project"]["urls"]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -36,19 +33,3 @@ def test_pictures_of_the_readme_show_on_the_package_index():
     for address in addresses:
         path = address.removeprefix(plain.addresses()["raw"] + "/").removesuffix("?sanitize=true")
         assert (ROOT / path).is_file(), f"{address} is no picture of this repository"
-
-
-def test_the_address_of_the_repository_is_the_same_everywhere():
-    """Who moves the repository changes pyproject.toml, and sees here what is left."""
-    source = URLS["Source"]
-    assert URLS["Issues"] == f"{source}/issues" and URLS["Homepage"] == URLS["Documentation"]
-    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
-    assert config["repository"]["url"] == source
-    assert config["html"]["baseurl"] == URLS["Documentation"]
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["url"] == source
-    owner = re.escape(source.removeprefix("https://github.com/").split("/")[0])
-    told = re.compile(rf"(?:github\.com|github|githubusercontent\.com)/({owner}/[\w-]+)")
-    name = source.removeprefix("https://github.com/")
-    for path in [*ROOT.glob("*.md"), *plain.BOOK.glob("*.md")]:
-        others = {found for found in told.findall(path.read_text("utf-8")) if found != name}
-        assert not others, f"{path.name} names another repository: {others}"
