@@ -403,8 +403,8 @@ class Page:
             found = self.book.labels.get(f"term:{target.lower()}")
             if not found:
                 raise PlainError(f"the glossary has no term {target!r}")
-            anchor = "term-" + re.sub(r"[^A-Za-z0-9]+", "-", found.title).strip("-")
-            return f"[{text or target}]({self.book.address(found.page, anchor)})"
+            place = self.book.address(found.page, term_anchor(found.title))
+            return f"[{text or target}]({place})"
         if role == "math":
             return f"${content}$"
         if role in ("code", "kbd", "py", "samp", "file"):
@@ -465,6 +465,11 @@ class Page:
         if label not in self.book.labels:
             raise PlainError(f"nothing has the label {label!r} ({where.strip()})")
         return self.book.labels[label]
+
+
+def term_anchor(term: str) -> str:
+    """Where Sphinx puts a term of the glossary."""
+    return "term-" + re.sub(r"[^A-Za-z0-9]+", "-", term).strip("-")
 
 
 def _closing(lines: list[str], start: int) -> int:
