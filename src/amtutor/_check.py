@@ -142,7 +142,7 @@ def sizes(name: str, value: Any, *, dims: Sequence[int], expected: str) -> tuple
     """Return ``value`` as a tuple of whole numbers >= 1, if its length is one of ``dims``."""
     plain = isinstance(value, (tuple, list)) and len(value) in dims
     if not plain or any(
-        isinstance(n, bool) or not isinstance(n, numbers.Integral) or not 1 <= n <= MOST
+        isinstance(n, bool) or not isinstance(n, numbers.Integral) or not 1 <= int(n) <= MOST
         for n in value
     ):
         raise fail(name, value, expected)
@@ -151,10 +151,10 @@ def sizes(name: str, value: Any, *, dims: Sequence[int], expected: str) -> tuple
 
 def _is_whole_scalar(value: Any) -> bool:
     if isinstance(value, Tensor):
-        kind = value.dtype not in (torch.bool,) and not value.is_floating_point()
-        return kind and not value.is_complex() and value.ndim == 0 and value.device.type != "meta"
-    kind = getattr(getattr(value, "dtype", None), "kind", "")
-    return kind in ("i", "u") and getattr(value, "ndim", None) == 0
+        whole = value.dtype != torch.bool and not value.is_floating_point()
+        return whole and not value.is_complex() and value.ndim == 0 and value.device.type != "meta"
+    letter = getattr(getattr(value, "dtype", None), "kind", "")
+    return letter in ("i", "u") and getattr(value, "ndim", None) == 0
 
 
 def boolean(name: str, value: Any) -> bool:

@@ -53,7 +53,7 @@ def write_flushed(path: Path, body: Body) -> tuple[int, str]:
 def _parts(body: Body) -> Iterable[bytes]:
     if isinstance(body, str):
         return (body.encode(),)
-    return (body,) if isinstance(body, bytes | bytearray | memoryview) else body
+    return [bytes(body)] if isinstance(body, bytes | bytearray | memoryview) else body
 
 
 def flush(file: BinaryIO) -> None:

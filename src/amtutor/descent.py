@@ -152,7 +152,7 @@ def distinct(states: Tensor, *, tol: float) -> tuple[Tensor, Tensor]:
     _check.matrix("states", _check.finite("states", _check.floating("states", states)))
     _check.positive("tol", tol)
     label = torch.full((len(states),), -1, device=states.device)
-    first = []
+    first: list[int] = []
     while (label < 0).any():
         seed = int((label < 0).int().argmax())
         near = (states - states[seed]).norm(dim=1) <= tol
@@ -295,8 +295,8 @@ class _Way:
         if self.momentum:
             change = new["velocity"] = change + self.momentum * rows["velocity"]
         if self.noise:  # drawn for every row, so that nobody's noise depends on who has stopped
-            like = {"dtype": self.x0.dtype, "device": self.x0.device}
-            kick = _draw.normal(self.shape, generator=self.generator, **like)[who]
+            like, g = self.x0, self.generator
+            kick = _draw.normal(self.shape, generator=g, dtype=like.dtype, device=like.device)[who]
             kick = kick.masked_fill(rows["held"], 0) if "held" in rows else kick
             change = change + self.noise * kick
         return new | {"x": rows["x"] + change}

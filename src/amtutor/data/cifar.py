@@ -156,7 +156,8 @@ def unpack(archive: Path, folder: Path) -> None:
             members = {m.name.removeprefix("./"): m for m in tar.getmembers() if m.isfile()}
             for name in sorted(wanted):
                 part = folder / f"{name}.part"
-                part.write_bytes(tar.extractfile(members[name]).read())
+                content = tar.extractfile(members[name])
+                part.write_bytes(content.read() if content else b"")
                 part.replace(folder / name)
     except (tarfile.TarError, EOFError, OSError, KeyError) as error:
         raise DataCorrupt(

@@ -160,7 +160,8 @@ def _rows(x: Tensor) -> Tensor:
 
 def _picture(shape: tuple[int, ...]) -> tuple[int, int, int]:
     sides = _check.sizes("shape", shape, dims=(2, 3), expected="(H, W) or (C, H, W)")
-    return (1, *sides)[-3:]
+    channels, height, width = (1, *sides)[-3:]
+    return channels, height, width
 
 
 def _fits(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -223,6 +223,8 @@ class Exponential(Lagrangian):
     tensor(-1.)
     """
 
+    beta: float | Tensor
+
     def __init__(self, *, beta: float | Tensor = 1.0, learnable: bool = False):
         super().__init__()
         self._number("beta", beta, learnable)
@@ -254,6 +256,8 @@ class Tanh(Lagrangian):
     >>> Tanh(beta=2.0)(torch.tensor([1e4]))            # |x| - log(2) / beta
     tensor(9999.6533)
     """
+
+    beta: float | Tensor
 
     def __init__(self, *, beta: float | Tensor = 1.0, learnable: bool = False):
         super().__init__()
@@ -287,6 +291,8 @@ class Sigmoid(Lagrangian):
     tensor([0.5000])
     """
 
+    beta: float | Tensor
+
     def __init__(self, *, beta: float | Tensor = 1.0, learnable: bool = False):
         super().__init__()
         self._number("beta", beta, learnable)
@@ -317,6 +323,8 @@ class Softmax(Lagrangian):
     tensor(10000.6934)
     """
 
+    beta: float | Tensor
+
     acts_on_last_dim = True
 
     def __init__(self, *, beta: float | Tensor = 1.0, learnable: bool = False):
@@ -341,6 +349,8 @@ class _Normalised(Lagrangian):
     """What the two normalising Lagrangians share: gamma > 0, a bias delta, eps > 0."""
 
     acts_on_last_dim = True
+    gamma: float | Tensor
+    delta: Tensor | None
 
     def __init__(
         self,

@@ -328,7 +328,11 @@ def landscape(
         _draw_path(ax, path)
     if memories is not None:
         xi = array("memories", memories).reshape(-1, 2)
-        rim = {"markeredgecolor": PALETTE["paper"], "markeredgewidth": 1.5, "linestyle": "none"}
+        rim: dict[str, Any] = {
+            "markeredgecolor": PALETTE["paper"],
+            "markeredgewidth": 1.5,
+            "linestyle": "none",
+        }
         ax.plot(*xi.T, "o", color=PALETTE["memory"], markersize=9, label="memory", zorder=5, **rim)
     return ax
 
@@ -337,7 +341,7 @@ def _shade(ax: Axes, u: np.ndarray, v: np.ndarray, z: np.ndarray, high: float) -
     """Draw the energies as shades, each centred where it was taken."""
     dx, dy = (u[0, 1] - u[0, 0]) / 2, (v[1, 0] - v[0, 0]) / 2
     extent = (u[0, 0] - dx, u[0, -1] + dx, v[0, 0] - dy, v[-1, 0] + dy)
-    look = {"cmap": style.energy_map(), "vmax": high, "interpolation": "bilinear"}
+    look: dict[str, Any] = {"cmap": style.energy_map(), "vmax": high, "interpolation": "bilinear"}
     return ax.imshow(z, extent=extent, origin="lower", **look)
 
 
@@ -379,7 +383,11 @@ def _paths(paths: Any) -> list[np.ndarray]:
 def _draw_path(ax: Axes, path: np.ndarray) -> None:
     """Draw one descent from its orange start to a purple rest."""
     halo = [patheffects.Stroke(linewidth=4, foreground=PALETTE["paper"]), patheffects.Normal()]
-    rim = {"markeredgecolor": PALETTE["paper"], "markeredgewidth": 1.2, "linestyle": "none"}
+    rim: dict[str, Any] = {
+        "markeredgecolor": PALETTE["paper"],
+        "markeredgewidth": 1.2,
+        "linestyle": "none",
+    }
     ax.plot(*path.T, color=PALETTE["trajectory"], linewidth=2, path_effects=halo, zorder=3)
     ax.plot(*path[0], "o", color=PALETTE["query"], markersize=8, zorder=4, **rim)
     ax.plot(*path[-1], "o", color=PALETTE["trajectory"], markersize=8, zorder=6, **rim)
@@ -437,7 +445,7 @@ def landscape_1d(
 def mark_memories(positions: Any, *, ax: Axes) -> Axes:
     """Mark positions of memories along the x axis by blue triangles."""
     at = array("positions", positions).reshape(-1)
-    foot = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 6}
+    foot: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 6}
     ax.plot(at, np.zeros(at.shape), "^", color=PALETTE["memory"], markersize=9, **foot)
     return ax
 
@@ -469,14 +477,20 @@ def thumbnails(
         raise ValueError(
             f"images: got shape {x.shape}, expected {len(at)} grey images, one per place"
         )
-    look = {"cmap": style.ink_on_paper(), "norm": Normalize(x.min(), x.max())}
+    look: dict[str, Any] = {"cmap": style.ink_on_paper(), "norm": Normalize(x.min(), x.max())}
     zoom = 72 * positive("size", size) / x.shape[2]
-    rim = {"lw": 1.2, "ec": PALETTE.get(frame, frame), "fc": PALETTE["paper"]}
-    where = {"xybox": tuple(72 * o for o in offset), "boxcoords": "offset points", "zorder": 6}
+    rim: dict[str, Any] = {"lw": 1.2, "ec": PALETTE.get(frame, frame), "fc": PALETTE["paper"]}
+    where: dict[str, Any] = {
+        "xybox": tuple(72 * o for o in offset),
+        "boxcoords": "offset points",
+        "zorder": 6,
+    }
     boxes = []
     for place, pixels in zip(at, x, strict=True):
         tile = OffsetImage(pixels, zoom=zoom, interpolation="nearest", resample=False, **look)
-        boxes.append(ax.add_artist(AnnotationBbox(tile, place, pad=0.12, bboxprops=rim, **where)))
+        box = AnnotationBbox(tile, tuple(place), pad=0.12, bboxprops=rim, **where)
+        ax.add_artist(box)
+        boxes.append(box)
     return boxes
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 from cycler import cycler
 from IPython import get_ipython
 from IPython.display import display
@@ -105,7 +106,7 @@ def use_style(theme: str = "light") -> None:
     _show_figures_once()
 
 
-def _rc(p: dict[str, str]) -> dict[str, Any]:
+def _rc(p: dict[str, str]) -> dict[Any, Any]:
     """Return the matplotlib settings for a palette."""
     series = [p[k] for k in ("memory", "query", "energy", "trajectory", "wrong", "muted")]
     return {
@@ -173,7 +174,7 @@ def png(fig: Figure) -> bytes:
     full = Image.open(buffer).convert("RGB")
     few = full.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     change = ImageChops.difference(full, few.convert("RGB"))
-    unseen = max(high for _, high in change.getextrema()) <= _UNSEEN
+    unseen = int(np.asarray(change).max()) <= _UNSEEN
     buffer = io.BytesIO()
     (few if unseen else full).save(buffer, format="png", optimize=True)
     return buffer.getvalue()

@@ -12,7 +12,7 @@ import numpy as np
 from IPython.display import display
 from IPython.utils.capture import CapturedIO, capture_output
 from matplotlib.artist import Artist
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from .._check import choice
 from .style import show_figure
@@ -63,7 +63,9 @@ def _figure_of(result: Any) -> Figure | None:
     if isinstance(result, (list, tuple, np.ndarray)) and len(result):
         return _figure_of(np.ravel(result)[0] if isinstance(result, np.ndarray) else result[0])
     figure = result.figure if isinstance(result, Artist) else None
-    return getattr(figure, "figure", figure)  # of a figure inside a figure, the outer one
+    return (
+        figure.figure if isinstance(figure, SubFigure) else figure
+    )  # of a figure inside a figure, the outer one
 
 
 def _captured(draw: Callable[..., Any], values: dict[str, Any]) -> tuple[CapturedIO, Any]:
