@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import signal
 from dataclasses import replace
@@ -16,6 +17,7 @@ from small_runs import numbers, small, weights
 from amtutor import _weights
 from amtutor.train import Draws, Run, fit, register
 from amtutor.train import checkpoint as ck
+from amtutor.train.run import build_model
 from amtutor.train.stop import NonFinite
 from amtutor.train.tasks.toy import Toy
 
@@ -74,6 +76,34 @@ def test_it_learns_and_the_folder_explains_itself(whole):
     assert kept == ["step-00000016", "step-00000024"]
     assert (whole / "samples" / "step-00000024.png").stat().st_size > 500
     assert list((whole / "tensorboard").iterdir())
+
+
+def test_fit_is_a_loop_of_ten_lines(tmp_path):
+    """Rate, clipping, decay, the clamp after a step and the average, each where it belongs."""
+    sets = ("optimizer=sgd", "momentum=0.5", "lr=4000", "warmup_steps=4", "grad_clip=1e-3")
+    config = small(*sets, "weight_decay=1e-4", "final_lr=0.1", "ema_decay=0.9", "seed=3")
+    run, _ = quietly(config, tmp_path)
+    task = Toy(config, "cpu")
+    model, data = build_model(task), task.data()
+    (memories,) = model.parameters()
+    sgd = torch.optim.SGD([memories], momentum=0.5, nesterov=True, weight_decay=1e-4, lr=1.0)
+    mean, norms, clamped = memories.detach().clone(), [], 0
+    for step in range(24):
+        t = max(step - 4, 0) / (23 - 4)
+        down = 0.1 + 0.9 * (1 + math.cos(math.pi * t)) / 2
+        sgd.param_groups[0]["lr"] = 4000 * ((step + 1) / 5 if step < 4 else down)
+        sgd.zero_grad()
+        task.loss(model, data, Draws(3, step, 16))[0].backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_([memories], 1e-3)))
+        sgd.step()
+        clamped += int(((memories < 0) | (memories > 1)).sum())
+        memories.data.clamp_(0, 1)
+        mean.lerp_(memories.detach(), 1 - min(0.9, (2 + step) / (11 + step)))
+    assert min(norms) > 2e-3 and clamped > 100  # else nothing would notice these
+    torch.testing.assert_close(run.model(ema=False).memories, memories.detach(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(run.model().memories, mean, atol=1e-6, rtol=0)
+    last = [line for line in run.metrics() if "grad_norm" in line][-1]
+    assert last["grad_norm"] == pytest.approx(sum(norms[20:]) / 4, rel=1e-5)
 
 
 def test_a_run_opens(whole):

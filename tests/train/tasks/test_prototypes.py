@@ -15,8 +15,8 @@ pytest.importorskip("safetensors")
 from amtutor import data as amdata
 from amtutor.memory import prototypes as proto
 from amtutor.train import Draws
-from amtutor.train.presets import load_preset
 from amtutor.train.loop import fit
+from amtutor.train.presets import load_preset
 from amtutor.train.tasks import _prototype_order as order
 from amtutor.train.tasks import prototypes as task_module
 

@@ -56,7 +56,7 @@ class Toy(Task):
         self, model: nn.Module, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean energy of the batch, and how many memories are nearest to somebody in it."""
-        clean = data["images"][draws.rows(len(data["images"]))].flatten(1).float()
+        clean = data["images"][draws.rows(len(data["images"]))].flatten(1).to(model.memories)
         x = clean + self.config.noise * draws.normal("noise", clean.shape[1:])
         energy = lse_energy(x, model.memories, beta=self.config.beta).mean()
         return energy / clean.shape[1], {}
@@ -69,7 +69,7 @@ class Toy(Task):
 
     def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
         """Share of memories that are nearest to no creature, and distance of creatures to them."""
-        gaps = torch.cdist(data["images"].flatten(1).float(), model.memories)
+        gaps = torch.cdist(data["images"].flatten(1).to(model.memories), model.memories)
         used = gaps.argmin(1).unique().numel()
         dead = 1 - used / len(model.memories)
         return {"dead_fraction": dead, "distance": float(gaps.min(1).values.mean())}
@@ -79,6 +79,7 @@ class Toy(Task):
         generator = torch.Generator(device=self.device).manual_seed(seed)
         # Near the middle everything falls to the one memory that is most like the mean.
         x = 3 * torch.randn(n, 24 * 24, generator=generator, device=self.device)
+        x = x.to(model.memories)
         for _ in range(5):
             x = x - lse_gradient(x, model.memories.detach(), beta=self.config.beta)
         return (255 * x.clamp(0, 1)).round().to(torch.uint8).reshape(n, *SHAPE)
