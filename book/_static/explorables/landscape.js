@@ -85,29 +85,36 @@ function shadesOf(deep, flat, depth) {
 /** Marching squares: the segments [[x, y, x, y], ...] where a field is at a level, in units of cells. */
 export function contour({ values, nx, ny }, level) {
   const found = [];
-  const corner = new Float64Array(4);
   for (let j = 0; j + 1 < ny; j++) {
     for (let i = 0; i + 1 < nx; i++) {
       const p = j * nx + i;
-      corner.set([values[p], values[p + 1], values[p + nx + 1], values[p + nx]]);
-      const cuts = [];
-      for (let k = 0; k < 4; k++) {
-        const [a, b] = [corner[k] - level, corner[(k + 1) % 4] - level];
-        if (a > 0 === b > 0) continue;
-        const f = a / (a - b);
-        cuts.push(
-          ...[
-            [i + f, j],
-            [i + 1, j + f],
-            [i + 1 - f, j + 1],
-            [i, j + 1 - f],
-          ][k],
-        );
-      }
-      for (let k = 0; k + 3 < cuts.length; k += 4) found.push(cuts.slice(k, k + 4));
+      const above = values[p] > level;
+      const same = values[p + 1] > level === above && values[p + nx] > level === above;
+      if (same && values[p + nx + 1] > level === above) continue;
+      const corner = [values[p], values[p + 1], values[p + nx + 1], values[p + nx]].map((v) => v - level);
+      found.push(...cutSquare(corner, i, j));
     }
   }
   return found;
+}
+
+/** One square of it: its four corners in turn, and where it lies. */
+function cutSquare(corner, i, j) {
+  const cuts = [];
+  for (let k = 0; k < 4; k++) {
+    const [a, b] = [corner[k], corner[(k + 1) % 4]];
+    if (a > 0 === b > 0) continue;
+    const f = a / (a - b);
+    cuts.push(
+      ...[
+        [i + f, j],
+        [i + 1, j + f],
+        [i + 1 - f, j + 1],
+        [i, j + 1 - f],
+      ][k],
+    );
+  }
+  return cuts.length === 8 ? [cuts.slice(0, 4), cuts.slice(4)] : [cuts];
 }
 
 /** Stroke the contours of a field at some levels over a pen of w by h. */
