@@ -76,7 +76,11 @@
       const box = document.createElement("div");
       box.className = "am-scroll";
       box.style.setProperty("--am-natural", `${picture.getAttribute("width")}px`);
-      picture.replaceWith(box);
+      const hint = document.createElement("p");
+      hint.className = "am-swipe"; // a white drawing may fade where it is white
+      hint.setAttribute("aria-hidden", "true");
+      hint.textContent = "← the drawing is wider than the page →";
+      picture.replaceWith(box, hint);
       box.append(picture);
     }
   }
