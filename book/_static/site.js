@@ -45,9 +45,10 @@
 
   /** A box that is wider than its place can be reached by Tab, and its edge fades. */
   function watch(box) {
+    const slack = box.matches(".am-formula") ? 6 : 2; // KaTeX ends its lines with 2 empty pixels
     const look = () => {
       const rest = box.scrollWidth - box.clientWidth;
-      const wide = rest > 1;
+      const wide = rest > slack;
       box.classList.toggle("am-more-right", wide && box.scrollLeft < rest - 2);
       box.classList.toggle("am-more-left", wide && box.scrollLeft > 2);
       if (wide && !box.hasAttribute("tabindex")) {

@@ -13,9 +13,14 @@ TOO_WIDE = """
 # formulas that go on to the right, and neither fade nor can be reached by Tab
 CUT = """
 [...document.querySelectorAll('.math .am-formula')]
-  .filter((e) => e.scrollWidth > e.clientWidth + 1 && !(e.matches('.am-more-right') && e.tabIndex === 0))
+  .filter((e) => e.scrollWidth > e.clientWidth + 6 && !(e.matches('.am-more-right') && e.tabIndex === 0))
   .map((e) => e.textContent.slice(0, 60))
 """  # noqa: E501
+# and the other way round: formulas that fit are no stop for Tab
+STOPS = """
+[...document.querySelectorAll('.math .am-formula')]
+  .filter((e) => e.scrollWidth <= e.clientWidth + 2 && e.tabIndex === 0).length
+"""
 # drawings that were made for more than 560 pixels and are shown in fewer than that
 SHRUNK = """
 [...document.querySelectorAll('.bd-article .cell_output img[width]')]
@@ -101,6 +106,7 @@ def test_page_on_a_phone_in_the_dark(visit, path):
     wide = opened.page.evaluate("document.documentElement.scrollWidth")
     assert wide <= 390, f"{wide} px wide: {opened.page.evaluate(TOO_WIDE)}"
     assert not opened.page.evaluate(CUT), "a formula is cut and nothing shows that it goes on"
+    assert opened.page.evaluate(STOPS) == 0
     assert not opened.page.evaluate(SHRUNK), "figures too small to be read"
     paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(int(c) for c in paper.strip("rgba()").split(",")[:3]) < 120, f"{paper} is not dark"
