@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -278,6 +280,72 @@ def test_the_switch_to_the_faster_library_is_put_back():
     assert getattr(products, "fp32_precision", None) == before
 
 
+# ------------------------------------------------------------------ where it is compiled
+
+
+class Backend:
+    """A compiler that runs what it is given, and counts; or one that is broken."""
+
+    def __init__(self, broken=False):
+        self.broken, self.calls = broken, 0
+
+    def __call__(self, graph, inputs):
+        self.calls += 1
+        if self.broken:
+            raise RuntimeError("no compiler\nin this house")
+        return graph.forward
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    def use(broken=False):
+        found = Backend(broken)
+        torch._dynamo.reset()
+        monkeypatch.setattr(twin, "_choose", lambda device: "compiled")
+        monkeypatch.setattr(twin, "_compiled_step", twin._CompiledStep(found))
+        return found
+
+    yield use
+    torch._dynamo.reset()
+
+
+def test_a_gpu_takes_the_compiled_form_and_nothing_else_does():
+    assert twin._choose(torch.device("cuda:1")) == "compiled"
+    assert twin._choose(torch.device("cpu")) == twin._choose(torch.device("mps")) == "fast"
+
+
+@pytest.mark.parametrize("name", ["none", "causal", "each"])
+def test_the_compiled_form_is_the_plain_one(backend, name):
+    counted, block = backend(), make()
+    how = {"steps": 4, "step_size": 0.1, "mask": make_mask(name)}
+    want = outcome(block, draw(B, N, D), **how)
+    got = outcome(block, draw(B, N, D), mode="compiled", **how)
+    assert counted.calls == 1  # one step is compiled, whatever their number
+    for a, b in zip(got, want, strict=True):
+        assert relative(a, b) < 1e-12
+    with torch.no_grad():
+        assert relative(fast.walk(block, draw(B, N, D), **how), want[0]) < 1e-12
+
+
+def test_memories_without_a_form_by_hand_can_be_compiled(backend):
+    backend()
+    block, x = make(activation=Tanh()), draw(B, N, D)
+    want = block(x, steps=2, step_size=0.1)
+    assert relative(fast.walk(block, x, steps=2, step_size=0.1), want) < 1e-12
+
+
+def test_where_compiling_fails_it_says_so_once_and_goes_on(backend):
+    counted, block, x = backend(broken=True), make(), draw(B, N, D)
+    want = block(x, steps=3, step_size=0.1)
+    with pytest.warns(RuntimeWarning, match="fast.walk: torch.compile failed") as said:
+        got = fast.walk(block, x, steps=3, step_size=0.1)
+    assert relative(got, want) < 1e-12 and len(said) == 1 and "\n" not in str(said[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert relative(fast.walk(block, x, steps=3, step_size=0.1), want) < 1e-12
+    assert counted.calls == 1
+
+
 def test_compiled_callers_get_the_same():
     block, x = make(), draw(B, N, D)
     compiled = torch.compile(
@@ -290,7 +358,11 @@ def test_compiled_callers_get_the_same():
 @pytest.mark.parametrize(
     ("block", "how", "message"),
     [
-        ({}, {"mode": "quick"}, r"mode = 'quick': expected one of 'fast', 'lean'"),
+        (
+            {},
+            {"mode": "quick"},
+            r"mode = 'quick': expected one of None, 'compiled', 'fast', 'lean'",
+        ),
         ({"activation": Tanh()}, {}, r"block: its memories use Tanh\(beta=1\)"),
         ({"activation": Softmax(learnable=True)}, {}, "fixed beta"),
     ],
@@ -306,7 +378,7 @@ def test_bad_input_gets_one_clear_line(block, how, message):
     [
         ({"steps": -1}, "steps = -1"),
         ({"step_size": 0.0}, "step_size = 0.0"),
-        ({"mode": "slow"}, "mode = 'slow': expected one of 'fast', 'lean'"),
+        ({"mode": "slow"}, "mode = 'slow': expected one of None, 'compiled', 'fast', 'lean'"),
         ({"x": torch.ones(N, D + 1)}, "x: got a float32 tensor"),
     ],
 )

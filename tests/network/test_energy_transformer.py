@@ -504,3 +504,44 @@ def test_bad_input_gets_one_clear_line(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call(make(), draw(B, N, D))
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------ half precision
+
+
+def test_scores_of_half_precision_are_added_up_in_float32():
+    """Products are rounded to bfloat16, and nothing else is: not what softmax and energies see.
+
+    The reference takes the rounded products and goes on in float64. Scores are large (about 20),
+    so one more rounding to 8 bits would change an attention by several percent.
+    """
+    attention = EnergyAttention(16, n_heads=2, head_dim=8, beta=0.7, exclude_self=False)
+    attention.to(torch.bfloat16)
+    g = 3 * draw(B, N, 16, dtype=torch.float32).to(torch.bfloat16)
+    with torch.no_grad():
+        q, k = (
+            torch.nn.functional.linear(g, w.flatten(0, 1)).unflatten(-1, (2, 8)).transpose(-2, -3)
+            for w in (attention.W_query, attention.W_key)
+        )
+        scores = 0.7 * (q @ k.transpose(-1, -2)).double()
+        assert 5 < scores.abs().max() < 200
+        energy = attention.energy(g)
+        want = -torch.logsumexp(scores, -1).sum((-2, -1)) / 0.7
+        assert energy.dtype == torch.float32
+        assert ((energy.double() - want).abs() <= 1e-5 * want.abs()).all()
+        seen = attention.weights(g).double()
+        off = (seen - scores.softmax(-1)).abs()
+        assert (off <= 2**-8 * scores.softmax(-1) + 1e-6).all()  # one rounding, of the result
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_energies_of_memories_in_half_precision_are_added_up_in_float32(activation):
+    network = HopfieldNetwork(16, n_memories=300, activation=activation, n=3, beta=0.5)
+    network.to(torch.bfloat16)
+    g = draw(B, N, 16, dtype=torch.float32).to(torch.bfloat16)
+    with torch.no_grad():
+        overlaps = torch.nn.functional.linear(g, network.memories)
+        want = -network.lagrangian(overlaps.double()).sum(-1)
+        energy = network.energy(g)
+    assert energy.dtype == torch.float32
+    assert ((energy.double() - want).abs() <= 1e-5 * want.abs()).all()

@@ -1,7 +1,9 @@
-r"""The Energy Transformer block, scheduled by hand: same numbers, about half the time.
+r"""The Energy Transformer block, compiled or scheduled by hand: same numbers, about half the time.
 
 The plain form is `amtutor.network.energy_transformer.EnergyTransformerBlock`. No formula differs.
-What differs:
+On a GPU its step goes through ``torch.compile``, which was 1.7 times as fast there in training as
+the schedule by hand (one update, D = 768). On a CPU the schedule by hand is used. It differs from
+the plain form in this:
 
 * Query and key weights lie in one matrix W, scaled by :math:`\sqrt\beta` each, so scores need no
   scaling and an update is :math:`x \mathrel{+}= \frac\eta\beta\, [PK, P^\top Q]\, W`, one product.
@@ -20,7 +22,8 @@ norm stay in float32. First derivatives only: for second ones, and for vmap, use
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -49,28 +52,47 @@ def walk(
     steps: int,
     step_size: float,
     mask: Tensor | None = None,
-    mode: str = "fast",
+    mode: str | None = None,
 ) -> Tensor:
     r"""Take ``steps`` steps of ``block``; agrees with ``block(x, ...)`` to rounding.
 
     Args:
         x, steps, step_size, mask: as in `EnergyTransformerBlock.forward`.
-        mode: how a backward pass, if one may come, is prepared. "fast" keeps what it will need,
-            memory (steps x samples x N x (H N + K)); "lean" keeps the tokens and computes the rest
-            again, for about a sixth more time. Without gradients there is no difference.
+        mode: None chooses by the device of ``x``: "compiled" on a GPU, "fast" elsewhere.
+
+            * "compiled": the plain step under ``torch.compile``; the first call takes seconds.
+              Where that fails a warning says so, and the plain step is taken as it is.
+            * "fast": by hand. Keeps what a backward pass, if one may come, will need: memory
+              (steps x samples x N x (H N + K)).
+            * "lean": by hand. Keeps the tokens and computes the rest again, for about a sixth more
+              time. Without gradients there is no difference to "fast".
 
     Raises:
-        ValueError, TypeError: an argument has the wrong range, type or shape, or the block's
-            memories use a Lagrangian that has no fast form.
+        ValueError, TypeError: an argument has the wrong range, type or shape, or (by hand) the
+            block's memories use a Lagrangian that has no fast form.
+
+    >>> g = torch.Generator().manual_seed(0)
+    >>> block = EnergyTransformerBlock(8, n_heads=2, head_dim=4, n_memories=16, generator=g)
+    >>> x = torch.randn(3, 5, 8, generator=g)
+    >>> torch.allclose(walk(block, x, steps=4, step_size=0.1), block(x, steps=4, step_size=0.1))
+    True
     """
-    _check.choice("mode", mode, ("fast", "lean"))
-    _check.count("steps", steps, least=0)
-    _check.positive("step_size", step_size)
+    _check.choice("mode", mode, (None, "compiled", "fast", "lean"))
+    if not isinstance(block, EnergyTransformerBlock):
+        got = _check.describe(block)
+        raise TypeError(f"block: got a {got}, expected an EnergyTransformerBlock")
+    steps = _check.count("steps", steps, least=0)
+    step_size = _check.positive("step_size", step_size)
     weight = block.hopfield.memories
     tokens(x, weight.shape[1], "x")
     if x.dtype in (torch.bfloat16, torch.float16) and weight.dtype == torch.float32:
         x = x.float()  # under autocast the tokens stay wide, whoever made them
     _check.same_kind("x", x, weight)
+    mode = _choose(x.device) if mode is None else mode
+    if mode == "compiled":
+        for _ in range(steps):
+            x = _compiled_step(block, x, step_size, mask)
+        return x
     query_key = torch.cat(
         [block.attention.W_query.flatten(0, 1), block.attention.W_key.flatten(0, 1)]
     )
@@ -84,6 +106,50 @@ def walk(
             return _Descent.apply(plan, *inputs).reshape(x.shape)
         with torch.no_grad(), _products(plan):
             return _forward(plan, *inputs, saved=None).reshape(x.shape)
+
+
+def _choose(device: torch.device) -> str:
+    """What is fastest on a device."""
+    return "compiled" if device.type == "cuda" else "fast"
+
+
+def _plain_step(block: EnergyTransformerBlock, x: Tensor, step_size: float, mask) -> Tensor:
+    return block.step(x, step_size=step_size, mask=mask)
+
+
+class _CompiledStep:
+    """`_plain_step` under torch.compile; as it is, and said aloud, where that fails."""
+
+    def __init__(self, backend: str = "inductor"):
+        self.backend = backend
+        self.step: Callable[..., Tensor] | None = None
+
+    def __call__(self, *arguments) -> Tensor:
+        from torch._dynamo.exc import TorchDynamoException
+
+        if self.step is None:
+            try:
+                self.step = torch.compile(_plain_step, backend=self.backend)
+            except RuntimeError as error:  # torch has no compiler for this Python
+                self._give_up(error)
+        try:
+            return self.step(*arguments)
+        except TorchDynamoException as error:
+            self._give_up(error)
+            return self.step(*arguments)
+
+    def _give_up(self, error: Exception) -> None:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        warnings.warn(
+            f"fast.walk: torch.compile failed here ({type(error).__name__}: {reason}); from now on "
+            'the plain step is taken, which is slower (mode="fast" is the one by hand)',
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        self.step = _plain_step
+
+
+_compiled_step = _CompiledStep()
 
 
 @dataclass
