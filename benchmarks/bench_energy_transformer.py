@@ -2,8 +2,12 @@
 
 The baseline calls torch.func.grad on the block's energy in each update, which is how the block is
 usually written. Every other way starts from the same tokens and weights and must end at the same
-place. Times alternate in one process; peak memory comes from a fresh process each. "same library"
-is the baseline with its float32 products sent to the library that the fast form uses.
+place. Times alternate in one process; peak memory comes from a fresh process each.
+
+"compiled" is the baseline under torch.compile, the opponent that a reader with a compiler has (left
+out, aloud, where there is none). "same library" is the baseline with its float32 products sent to
+oneDNN, which the fast form uses where they stay float32: on a processor with AMX they become
+bfloat16 there, the table says so, and the fast form keeps away.
 """
 
 from __future__ import annotations
@@ -14,19 +18,22 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
+from benchmarks.__main__ import machine
 
 from amtutor import fast
 from amtutor.fast._matmul import reduced_precision
+from amtutor.fast._walk import _stays_float32
 from amtutor.network.energy_transformer import EnergyTransformerBlock
 
 HERE = Path(__file__).resolve().parent
 STATUS = Path("/proc/self/status")  # Linux only; elsewhere peak memory is not measured
 THREADS = 2
 ETA = 0.1
+COMPILED = "compiled"
 SIZES = {
     # name: dim, heads, head_dim, memories, tokens, batch, updates, rounds
     "full": (768, 12, 64, 3072, 256, 4, 12, 5),
@@ -38,6 +45,7 @@ WAYS = {
     # name: how the update is made, products, largest share of the baseline's time and memory
     "inference": {
         "autograd": (None, "float32", None, None),
+        "autograd, compiled": (COMPILED, "float32", None, None),
         "autograd, same library": (None, "onednn", None, None),
         "autograd, bf16": (None, "bf16", None, None),
         "closed form": (False, "float32", None, None),
@@ -46,6 +54,7 @@ WAYS = {
     },
     "training": {
         "autograd": (None, "float32", None, None),
+        "autograd, compiled": (COMPILED, "float32", None, None),
         "autograd, same library": (None, "onednn", None, None),
         "autograd, bf16": (None, "bf16", None, None),
         "closed form": (False, "float32", None, None),
@@ -55,7 +64,13 @@ WAYS = {
         "lean, bf16": ("lean", "bf16", None, None),
     },
 }
-LONG = {"autograd": None, "autograd, same library": None, "fast": 0.35, "fast, bf16": None}
+LONG = {
+    "autograd": None,
+    "autograd, compiled": None,
+    "autograd, same library": None,
+    "fast": 0.35,
+    "fast, bf16": None,
+}
 
 
 def problem(size: str):
@@ -67,11 +82,20 @@ def problem(size: str):
     return block, torch.randn(batch, tokens, dim, generator=g)
 
 
-def by_autograd(block, x, steps: int):
+def update(block, x):
     slope = torch.func.grad(lambda g: block.energy(g).sum())
+    return x - ETA * slope(block.norm.activation(x))
+
+
+def by_autograd(block, x, steps: int, take=update):
     for _ in range(steps):
-        x = x - ETA * slope(block.norm.activation(x))
+        x = take(block, x)
     return x
+
+
+@cache
+def compiled_update():
+    return torch.compile(update)
 
 
 def once(size: str, job: str, way: str, block, x) -> list[torch.Tensor]:
@@ -84,7 +108,9 @@ def once(size: str, job: str, way: str, block, x) -> list[torch.Tensor]:
         "bf16": torch.autocast("cpu", dtype=torch.bfloat16),
     }[products]
     walk = partial(by_autograd, block, x, steps)
-    if form is not None:
+    if form == COMPILED:
+        walk = partial(by_autograd, block, x, steps, compiled_update())
+    elif form is not None:
         take = partial(fast.walk, mode=form) if form else EnergyTransformerBlock.__call__
         walk = partial(take, block, x, steps=steps, step_size=ETA)
     if job == "inference":
@@ -99,7 +125,7 @@ def once(size: str, job: str, way: str, block, x) -> list[torch.Tensor]:
 
 def peak_megabytes(size: str, job: str, way: str) -> float:
     """Run one way in a fresh process and say how far its memory rose above weights and tokens."""
-    if not STATUS.exists():
+    if not STATUS.exists() or WAYS[job][way][0] == COMPILED:  # a compiler needs memory of its own
         return float("nan")
     command = [sys.executable, "-m", f"benchmarks.{Path(__file__).stem}", size, job, way]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True)
@@ -128,10 +154,21 @@ def compare(size: str, job: str, ways: list[str], targets: dict) -> None:
     want = once(size, job, "autograd", block, x)
     times = {way: [] for way in ways}
     errors = {}
-    for way in ways:  # warm, and right?
-        errors[way] = _difference(once(size, job, way, block, x), want)
-        limit = 5e-2 if "bf16" in way else 1e-4
-        assert errors[way] < limit, f"{size}, {job}, {way}: off by {errors[way]:.1e}"
+    for way in list(ways):  # warm, and right?
+        try:
+            errors[way] = _difference(once(size, job, way, block, x), want)
+        except Exception as error:
+            if WAYS[job][way][0] != COMPILED:
+                raise
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            print(f"  {way}: left out, torch.compile fails here ({reason[:120]})")
+            ways.remove(way)
+            del times[way]
+            continue
+        reduced = "bf16" in way or (WAYS[job][way][1] == "onednn" and not _stays_float32())
+        limit = 5e-2 if reduced else 1e-4
+        if errors[way] >= limit:
+            raise SystemExit(f"FAILED: {size}, {job}, {way}: off by {errors[way]:.1e}")
     for _ in range(rounds):
         for way in ways:
             start = time.perf_counter()
@@ -168,6 +205,12 @@ def header(text: str) -> None:
 def main() -> None:
     """Print the tables; an update that does not end where the baseline does is refused."""
     torch.set_num_threads(THREADS)
+    print(machine())
+    if not _stays_float32():
+        print(
+            'This processor reduces products of "same library" to bfloat16: its error is theirs, '
+            "and the fast form stays with the usual library."
+        )
     print(f"{THREADS} threads; medians; ms for one update; time and memory as shares of autograd's")
     for job, ways in WAYS.items():
         header(f"{job}, D = 768, 12 heads of 64, 3072 memories, 256 tokens, batch 4, 12 updates")

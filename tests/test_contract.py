@@ -248,6 +248,7 @@ APART = {
     "network.lagrangians.*.density": "a kernel: the doors are forward, activation and energy",
     "network.lagrangians.*.slope": "a kernel",
     "network.lagrangians.*.dual": "a kernel",
+    "network.energy_transformer.EnergyLayerNorm.slope": "a kernel",
     "network.synapses.*.up": "a kernel of the synapse",
     "network.synapses.*.down": "a kernel of the synapse",
     "*.check_shapes": "a check itself",

@@ -118,8 +118,8 @@ def descend(
     with torch.no_grad():
         x0 = x0.detach()
         way = _Way(energy, gradient, x0, clamp, step_size, momentum, noise, generator)
-        film = Film()
-        watchers = watched_by(film if record else None, callback)
+        film = Film() if _check.boolean("record", record) else None
+        watchers = watched_by(film, callback)
 
         def watch(t: int, rows: Rows) -> None:
             for look in watchers:
@@ -128,7 +128,7 @@ def descend(
         rows, taken, arrived = go_down(
             way.start(), steps=steps, tol=tol, slope=way.slope, move=way.move, watch=watch
         )
-        return way.result(rows["x"], taken, arrived, film if record else None)
+        return way.result(rows["x"], taken, arrived, film)
 
 
 def distinct(states: Tensor, *, tol: float) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,8 @@ from amtutor.network.masked_images import (
 )
 
 DOUBLE = torch.float64
+HALF = torch.arange(16) % 2 == 0
+SIZES = {"dim": 8, "n_heads": 1, "head_dim": 4, "n_memories": 2}
 
 
 def rng(seed=0):
@@ -186,6 +188,17 @@ def test_at_first_keys_are_nearly_queries_and_the_decoder_undoes_the_encoder(sma
             "a divi",
         ),
         (lambda m: PlainTransformer(dim=9, n_heads=2, hidden=4), "n_heads = 2: expected a divisor"),
+        (lambda m: m.complete(255 * pictures(), HALF), "images: seen pixels go from .*to_unit"),
+        (lambda m: m.walk(255 * pictures(), HALF), "images: seen pixels go from"),
+        (lambda m: m.walk(pictures(), HALF, steps=-1), "steps = -1: expected a whole number >= 0"),
+        (lambda m: m.walk(pictures(), HALF, callback=3), r"callback: got a int 3, expected f\("),
+        (lambda m: hide_patches(2, 4, -0.1), r"fraction = -0.1: expected a number in \[0, 1\]"),
+        (lambda m: hide_patches(2, 4, 1.1), r"fraction = 1.1: expected a number in \[0, 1\]"),
+        (lambda m: hide_patches(2, 4, torch.tensor([0.5, 2.0])), "fraction: got a"),
+        (lambda m: MaskedImageModel(**SIZES, patch_size=0), "patch_size = 0"),
+        (lambda m: MaskedImageModel(**SIZES, channels=0), "channels = 0"),
+        (lambda m: PlainTransformer(dim=8, n_heads=2, hidden=0), "hidden = 0"),
+        (lambda m: build({"core": "energy"}), "config: got no dim, n_heads"),
         (lambda m: load("nothing"), "name = 'nothing': expected one of"),
         (lambda m: build({"core": "what"}), "core = 'what'"),
     ],
@@ -298,3 +311,63 @@ def test_photos_are_always_at_hand():
     photos = data.photos()
     assert photos.shape == (30, 3, 32, 32) and photos.dtype.name == "uint8"
     assert 80 < photos.mean() < 140 and photos.reshape(30, -1).std(1).min() > 2
+
+
+def test_pixels_that_are_hidden_may_be_anything(small):
+    images, hidden = pictures(), HALF.expand(4, 16)
+    spoiled = to_pictures(
+        to_patches(images, 3).masked_fill(hidden[..., None], 255.0), 3, channels=images.shape[1]
+    )
+    assert torch.equal(small.complete(images, hidden), small.complete(spoiled, hidden))
+
+
+def test_no_step_is_no_step(small):
+    images = pictures()
+    down = small.walk(images, HALF, steps=0)
+    assert torch.equal(down.state, small.embed(images, HALF)) and (down.steps_taken == 0).all()
+
+
+def test_walk_calls_back_once_for_every_step_of_every_block():
+    model = MaskedImageModel(
+        **SIZES, descent_steps=2, depth=3, image_size=12, patch_size=3
+    ).double()
+    seen = []
+    down = model.walk(pictures(), HALF, callback=lambda t, x: seen.append((t, x)))
+    assert [t for t, _ in seen] == list(range(7))
+    assert torch.equal(torch.stack([x for _, x in seen]), down.trajectory.states)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda g: PlainTransformer(dim=8, n_heads=2, hidden=6, depth=2, image_size=8, generator=g),
+        lambda g: MaskedImageModel(**SIZES, depth=2, image_size=8, generator=g),
+    ],
+)
+def test_weights_are_a_function_of_the_generator(make):
+    states = []
+    for seed, noise in ((3, 0), (3, 1), (4, 0)):
+        torch.manual_seed(noise)
+        states.append(make(rng(seed)).state_dict())
+    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+    drawn = [k for k, v in states[0].items() if not torch.equal(v, states[2][k])]
+    assert any("blocks.1" in k for k in drawn)
+
+
+@pytest.mark.parametrize("fill", [inpainting.linear_fill, inpainting.biharmonic_fill])
+def test_fills_need_something_to_go_by(fill):
+    images, hidden = torch.rand(2, 3, 8, 8), torch.zeros(2, 4, dtype=torch.bool)
+    hidden[1] = True
+    with pytest.raises(ValueError, match="hidden: all of picture 1 is hidden"):
+        fill(images, hidden)
+    with pytest.raises(ValueError, match="images: got a float32 tensor"):
+        fill(images[:1], hidden)
+    with pytest.raises(TypeError, match="hidden: got a float32 tensor"):
+        fill(images, hidden.float())
+
+
+def test_one_pixel_is_enough_for_the_nearest():
+    images = torch.rand(1, 3, 4, 4)
+    hidden = torch.arange(16)[None] != 5
+    filled = inpainting.linear_fill(images, hidden, patch_size=1)
+    assert torch.equal(filled, images[..., 1:2, 1:2].expand_as(images))

@@ -11,6 +11,7 @@ from torch.func import vmap
 
 from amtutor.network import lagrangians as lag
 from amtutor.network import synapses as syn
+from amtutor.network.energy_transformer import EnergyAttention, HopfieldNetwork
 
 DOUBLE = torch.float64
 
@@ -336,3 +337,69 @@ def test_bad_values(call, message):
     with pytest.raises(ValueError, match="^[^\n]*$") as caught:
         call()
     assert message in str(caught.value)
+
+
+# One formula each
+
+
+def test_the_two_attentions_are_one():
+    """The block's attention is the synapse within one layer; also where there is one token."""
+    how = {"n_heads": 2, "head_dim": 4, "beta": 0.8}
+    for tokens in (1, 5):
+        x = draw(3, tokens, 7)
+        for own in (False, True):
+            a = syn.Attention(7, **how, exclude_self=own, generator=rng(1)).double()
+            b = EnergyAttention(7, **how, exclude_self=own, generator=rng(1)).double()
+            close(a(x), b.energy(x), 0)
+            close(a.currents(x)[0], -b.gradient(x), 0)
+
+
+def test_the_two_memories_are_one():
+    x = draw(3, 5, 7)
+    a = syn.Hopfield(7, 6, generator=rng(1)).double()
+    b = HopfieldNetwork(7, n_memories=6, generator=rng(1)).double()
+    close(a(x), b.token_energies(x), 0)
+    close(a(x).sum(-1), b.energy(x), 0)
+    close(a.currents(x)[0], -b.gradient(x), 0)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: syn.Attention(4, key_dim=0), "key_dim = 0: expected a whole number >= 1"),
+        (lambda: syn.Attention(4)(torch.ones(2, 3, 5)), "tokens: got a float32 tensor"),
+        (lambda: syn.Attention(4, 5)(torch.ones(2, 3, 4), torch.ones(2, 3, 4)), "keys: got a"),
+        (lambda: syn.Bias(4)(torch.ones(2, 3)), r"Bias: got layer shapes \(2, 3\)"),
+        (lambda: syn.Bias(4, 1)(torch.ones(4)), "Bias: got layer shapes"),
+        (lambda: syn.Conv2d(1, 2, 3)(torch.ones(1, 4, 4), torch.ones(2, 3, 3)), "Conv2d: got"),
+        (lambda: syn.Conv2d(1, 2, 3)(torch.ones(2, 4, 4), torch.ones(2, 2, 2)), "expected 1 chan"),
+        (lambda: syn.Pool2d(2)(torch.ones(3, 1, 4, 4), torch.ones(2, 1, 2, 2)), "one batch shape"),
+        (lambda: syn.Pool2d(2)(torch.ones(4, 4), torch.ones(2, 2)), "Pool2d: got layer shapes"),
+        (lambda: syn.Hopfield(4, 2, lagrangian="relu"), "lagrangian: got a str 'relu', expected"),
+        (lambda: syn.Hopfield(4, 2)(5), "x: got a int 5, expected a floating-point tensor"),
+        (lambda: syn.Dense(4)(torch.ones(3, 4, device="meta")), "on the meta device, expected"),
+    ],
+)
+def test_bad_shapes_get_one_clear_line(call, message):
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("memories", [1, 3])
+def test_tensors_of_inference_mode_outside_of_it(memories):
+    """A Lagrangian or synapse without closed forms takes copies that can be part of a graph."""
+
+    class Quartic(lag.Lagrangian):
+        def density(self, x):
+            return x**4 / 4
+
+    synapse = syn.Hopfield(4, memories, lagrangian=Quartic(), generator=rng())
+    x = draw(2, 4).float()
+    want = synapse.currents(x)[0].detach()
+    with torch.inference_mode():
+        inside = x.clone()
+        close(synapse.currents(x)[0], want, 1e-6)
+    with torch.no_grad():
+        close(synapse.currents(inside)[0], want, 1e-6)
+        close(syn.currents(lambda a: -(a**4).sum(-1), inside)[0], 4 * x**3, 1e-6)

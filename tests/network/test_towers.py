@@ -263,6 +263,11 @@ def test_unknown_pixels_and_names_say_nothing_and_are_free():
             "step_size = 1.5: expected at most the sm",
         ),
         (lambda h: h.settle(h.states(1), steps=1, clamp="cellar"), "no layer named 'cellar'"),
+        (lambda h: tower(coupling=0.0), "coupling = 0.0: expected a finite number > 0"),
+        (lambda h: tower(look=float("nan")), "look = nan: expected a finite number > 0"),
+        (lambda h: tower((1, 6, 6)), r"shape = \(1, 6, 6\): expected sides of at least 8"),
+        (lambda h: tower((28, 28)), r"shape = \(28, 28\): expected \(C, H, W\)"),
+        (lambda h: one_way(h, torch.zeros(1, 8, 8), order=("image", "roof")), "no floor 'roof'"),
         (lambda h: load("attic"), "name = 'attic': expected one of 'tower', 'one_way', 'small'"),
     ],
 )

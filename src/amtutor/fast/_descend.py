@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from amtutor import _check
+from amtutor._threads import one_thread
 from amtutor.descent import Descent
 from amtutor.fast._matmul import long_times_transpose, onednn_route
 from amtutor.network.ham import HAM, Clamp, NeuronLayer, States
@@ -36,12 +37,24 @@ def descend(
 ) -> Descent:
     """Take ``steps`` steps of `HAM.descend`; agrees with it to rounding.
 
-    Arguments and result as there; nothing stops early, so ``converged`` is all False.
+    Arguments and result as there; nothing stops early, so ``converged`` is all False. Small work is
+    done on one thread.
+
+    Raises:
+        ValueError, TypeError: an argument has the wrong range, type, shape or name.
+        FloatingPointError: the final energy is not finite.
     """
-    batch = ham._batch(states)
-    _check.count("steps", steps, least=0)
-    _check.positive("step_size", step_size)
+    if not isinstance(ham, HAM):
+        raise TypeError(f"ham: got a {_check.describe(ham)}, expected a HAM")
     held = ham.held(clamp, states)
+    batch = ham._batch(states)
+    steps = _check.count("steps", steps, least=0)
+    step_size = _check.positive("step_size", step_size)
+    with one_thread(ham._work(batch)):
+        return _descend(ham, states, steps, step_size, held, batch)
+
+
+def _descend(ham: HAM, states: States, steps: int, step_size, held, batch) -> Descent:
     rows = {n: states[n].reshape(-1, *layer.shape) for n, layer in ham.layers.items()}
     x = {n: v.clone() for n, v in rows.items()}
     masks = {n: m.reshape(x[n].shape) for n, m in held.items() if m is not True}

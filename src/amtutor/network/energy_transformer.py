@@ -56,7 +56,7 @@ class EnergyLayerNorm(LayerNorm):
 
     def __init__(self, dim: int, *, gamma: float = 1.0, bias: bool = True, eps: float = 1e-5):
         super().__init__(dim, gamma=gamma, eps=eps, learnable=True)
-        if not bias:
+        if not _check.boolean("bias", bias):
             self.delta = None
 
     def forward(self, x: Tensor, *, event_dims: int = 2) -> Tensor:
@@ -181,11 +181,9 @@ class HopfieldNetwork(Hopfield):
         beta: float = 1.0,
         generator: torch.Generator | None = None,
     ):
+        kinds = {"relu": ReLU(), "softmax": Softmax(beta=beta), "power": RectifiedPower(n)}
         if not isinstance(activation, Lagrangian):
-            _check.choice("activation", activation, ("relu", "softmax", "power"))
-            makers = {"relu": ReLU, "softmax": Softmax, "power": RectifiedPower}
-            settings = {"relu": {}, "softmax": {"beta": beta}, "power": {"n": n}}
-            activation = makers[activation](**settings[activation])
+            activation = kinds[_check.choice("activation", activation, tuple(kinds))]
         dim = _check.count("dim", dim)
         super().__init__(dim, n_memories, lagrangian=activation, generator=generator)
 
@@ -344,7 +342,7 @@ class EnergyTransformerBlock(nn.Module):
             ValueError, TypeError: an argument has the wrong range, type or shape.
         """
         x = self._start(x, steps, step_size)
-        film = Film() if record else None
+        film = Film() if _check.boolean("record", record) else None
         watchers = watched_by(film, callback)
 
         def watch(t: int, rows: Rows) -> None:

@@ -16,6 +16,7 @@ with gradients on, `HAM.descend` is an unrolled network. To recall only, use ``t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from amtutor import _check, _draw
+from amtutor._threads import one_thread
 from amtutor.descent import Descent, Film, Rows, Trajectory, go_down, watched_by
-from amtutor.network import ham_solvers as solvers
+from amtutor.network import _ham_solvers as solvers
 from amtutor.network import synapses
 from amtutor.network.lagrangians import Lagrangian
 
@@ -63,12 +65,20 @@ class NeuronLayer(nn.Module):
         self.tau = float(_check.positive("tau", tau))
 
     def activation(self, x: Tensor) -> Tensor:
-        r"""Activation :math:`\hat x = \nabla L(x)` (MM 3.3)."""
+        r"""Activation :math:`\hat x = \nabla L(x)` (MM 3.3), (\*batch, \*shape)."""
+        self._fits(x)
         return self.lagrangian.activation(x)
 
     def energy(self, x: Tensor) -> Tensor:
         r"""Energy :math:`\langle x, \hat x \rangle - L`, one value per batch element (MM 3.3)."""
+        self._fits(x)
         return self.lagrangian.energy(x, event_dims=len(self.shape))
+
+    def _fits(self, x: Tensor) -> None:
+        lead = _check.floating("x", x).ndim - len(self.shape)
+        if lead < 0 or tuple(x.shape[lead:]) != self.shape:
+            got, want = _check.describe(x), ", ".join(map(str, self.shape))
+            raise ValueError(f"x: got a {got}, expected shape (*batch, {want})")
 
     def extra_repr(self) -> str:
         """Name shape and time constant."""
@@ -299,9 +309,15 @@ class HAM(nn.Module):
         Raises:
             ValueError, TypeError: an argument has the wrong range, type, shape or name.
         """
-        held = self.held(clamp, states)
+        batch, held = self._batch(states), self.held(clamp, states)
         step_size = _check.positive("step_size", step_size)
         _check.choice("guard", guard, GUARDS)
+        if torch.compiler.is_compiling():
+            return self._step(states, held, step_size, guard)
+        with one_thread(self._work(batch)):
+            return self._step(states, held, step_size, guard)
+
+    def _step(self, states: States, held: Mapping, step_size, guard: str | None) -> States:
         free = self._free(held)
         if guard is None:
             new = self._euler(states, self._currents(states, free), step_size, held)
@@ -407,7 +423,7 @@ class HAM(nn.Module):
         r"""Descend without a graph and differentiate the end point implicitly: O(1) memory.
 
         Gradients reach parameters and clamped entries, the start has none (see
-        `ham_solvers.at_rest`). They are exact for a state at rest, so look at ``converged``: where
+        `_ham_solvers.at_rest`). They are exact for a state at rest, so look at ``converged``: where
         it is False the state still moved, and they are wrong by as much. No second derivative.
 
         Args:
@@ -435,22 +451,23 @@ class HAM(nn.Module):
         batch = self._batch(states)
         steps = _check.count("steps", steps, least=0)
         step_size = _check.positive("step_size", step_size)
-        film = Film() if record else None
+        film = Film() if _check.boolean("record", record) else None
         watchers = watched_by(film, callback)
 
         def watch(t: int, rows: Rows) -> None:
             for look in watchers:
                 look(t, self._whole(rows, states))
 
-        rows, taken, arrived = go_down(
-            self._rows(states, held),
-            steps=steps * len(turns),
-            tol=tol,
-            slope=lambda rows, t, who: self._currents(rows, turns[t % len(turns)]),
-            move=lambda rows, currents, t, who: self._moved(rows, currents, step_size, guard),
-            size=lambda rows, currents: solvers.unrest(rows, currents, _masks(rows)),
-            watch=watch,
-        )
+        with one_thread(self._work(batch)):
+            rows, taken, arrived = go_down(
+                self._rows(states, held),
+                steps=steps * len(turns),
+                tol=tol,
+                slope=lambda rows, t, who: self._currents(rows, turns[t % len(turns)]),
+                move=lambda rows, currents, t, who: self._moved(rows, currents, step_size, guard),
+                size=lambda rows, currents: solvers.unrest(rows, currents, _masks(rows)),
+                watch=watch,
+            )
         taken = taken.reshape(batch) // len(turns)
         state = {n: rows[n].reshape(states[n].shape) for n in self._names}
         return self._ended(state, batch, taken, arrived.reshape(batch), film)
@@ -501,6 +518,19 @@ class HAM(nn.Module):
         """States in the caller's shape, which a descent does not write over."""
         own = {n: rows[n].reshape(states[n].shape) for n in self._names}
         return {n: x if x.requires_grad else x.clone() for n, x in own.items()}
+
+    def _work(self, batch: Sequence[int]) -> int:
+        """Multiply-adds of the largest product of a step, or more than that."""
+        most = 0
+        for c in self.connections:
+            sizes = [math.prod(self.layers[n].shape) for n in c.names]
+            ends = [self.layers[n].shape[-1] if self.layers[n].shape else 1 for n in c.names]
+            weights = 0
+            if isinstance(c.synapse, nn.Module):
+                weights = sum(p.numel() for p in c.synapse.parameters())
+            each = [size // end * weights for size, end in zip(sizes, ends, strict=True)]
+            most = max(most, *each, math.prod(sizes))
+        return math.prod(batch) * most
 
     # Checks
 

@@ -97,6 +97,7 @@ class Lagrangian(nn.Module):
     def _check_state(self, x: Tensor, event_dims: int) -> None:
         _check.floating("x", x)
         least = int(self.acts_on_last_dim)
+        event_dims = _check.count("event_dims", event_dims, least=0)
         if not least <= event_dims <= x.ndim:
             raise ValueError(
                 f"event_dims = {event_dims}: expected {least} to {x.ndim} "
@@ -111,7 +112,7 @@ class Lagrangian(nn.Module):
         # A plain float is exact in every dtype; a float32 buffer would put 0.1 off by 1.5e-9.
         value = _check.positive(name, value)
         self._shaped_by = (*self._shaped_by, name)
-        if isinstance(value, Tensor) or learnable:
+        if _check.boolean("learnable", learnable) or isinstance(value, Tensor):
             value = torch.as_tensor(value, dtype=getattr(value, "dtype", torch.get_default_dtype()))
             if learnable and not isinstance(value, nn.Parameter):
                 value = nn.Parameter(value.detach().clone())

@@ -47,8 +47,13 @@ def to_patches(images: Tensor, patch_size: int) -> Tensor:
     tensor([2., 3., 6., 7.])
     """
     p = _check.count("patch_size", patch_size)
-    _check.tensor("images", images)
-    if images.ndim < 3 or images.shape[-1] % p or images.shape[-2] % p:
+    if (
+        _check.tensor("images", images).is_complex()
+        or images.numel() == 0
+        or images.ndim < 3
+        or images.shape[-1] % p
+        or images.shape[-2] % p
+    ):
         raise ValueError(
             f"images: got a {_check.describe(images)}, expected (..., C, H, W) with sides that "
             f"are multiples of {p}"
@@ -60,7 +65,7 @@ def to_patches(images: Tensor, patch_size: int) -> Tensor:
 def to_pictures(patches: Tensor, patch_size: int, *, channels: int = 3) -> Tensor:
     r"""Put patches (\*batch, N, C * p * p) of square pictures together, (\*batch, C, H, W)."""
     p, channels = _check.count("patch_size", patch_size), _check.count("channels", channels)
-    n = _check.tensor("patches", patches).shape[-2] if patches.ndim > 1 else 0
+    n = patches.shape[-2] if _check.floating("patches", patches).ndim > 1 else 0
     side = math.isqrt(n)
     if not n or side**2 != patches.shape[-2] or patches.shape[-1] != channels * p * p:
         raise ValueError(
@@ -178,7 +183,7 @@ class PatchModel(nn.Module):
 
     def fill(self, images: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
         """Put guessed patches, cut to [0, 1], where the picture is hidden."""
-        given = to_patches(images, self.patch_size)
+        given = to_patches(_check.floating("images", images), self.patch_size)
         filled = torch.where(self._hidden(given, hidden), patches.clamp(0, 1), given)
         return to_pictures(filled, self.patch_size, channels=self.channels)
 
@@ -203,6 +208,7 @@ class PatchModel(nn.Module):
             )
         if (
             not isinstance(hidden, Tensor)
+            or hidden.device.type == "meta"
             or hidden.dtype != torch.bool
             or hidden.shape[-1:] != (n,)
         ):
@@ -326,6 +332,10 @@ class MaskedImageModel(PatchModel):
 
         They are (T+1, \*batch, C, H, W); where nothing is hidden the given ones stay.
         """
+        _check.floating("states", states)
+        if states.ndim < 3 or len(states) == 0:
+            got = _check.describe(states)
+            raise ValueError(f"states: got a {got}, expected (T+1, ..., N, {self.dim})")
         return torch.stack([self.fill(images, hidden, self.decode(x)) for x in states])
 
 

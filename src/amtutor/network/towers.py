@@ -261,6 +261,7 @@ def _seen(seen: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _labels(labels: Tensor, classes: int, batch: int) -> Tensor:
+    _check.tensor("labels", labels)
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (batch,):
         raise ValueError(
             f"labels: got a {_check.describe(labels)}, expected an int64 tensor of shape ({batch},)"

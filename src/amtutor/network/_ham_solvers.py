@@ -14,8 +14,6 @@ from torch import Tensor
 
 from amtutor.network.lagrangians import _widen
 
-__all__ = ["at_rest", "euler", "floors", "guarded", "mix", "unrest"]
-
 States = dict[str, Tensor]
 Held = Mapping[str, "Tensor | bool"]
 MOST_HALVINGS = 30
