@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from types import MappingProxyType
 
 import pytest
 import torch
 from torch.func import functional_call, jvp, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from amtutor.network import lagrangians as lag
 from amtutor.network import synapses as syn
@@ -513,6 +516,65 @@ def saved_bytes(run):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         run()
     return sum(kept.values())
+
+
+class Float64(TorchDispatchMode):
+    """Some devices have no float64: here its appearance is an error."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        found = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        assert all(t.dtype != torch.float64 for t in found), function
+        return out
+
+
+def test_float32_stays_float32_on_the_whole_way():
+    ham = tiny_brain(dtype=torch.float32)
+    x = ham.states(3, std=1.0, generator=rng(4))
+    with Float64():
+        how = {"steps": 40, "step_size": 0.3, "tol": 1e-4}
+        ham.descend(x, **how, guard="halve", record=True)
+        ham.settle(x, steps=3, step_size=0.5)
+        end_loss(ham.fixed_point(x, **how)).backward()
+    assert ham.synapses[0].weight.grad.abs().max() > 0
+
+
+def test_any_mapping_is_a_clamp_for_everything_that_takes_one():
+    ham = tiny_brain()
+    x = ham.states(3, std=1.0, generator=rng(4))
+    half = torch.arange(6) < 3
+    clamp = MappingProxyType({"v": half, "m": False})
+    for go in (
+        lambda: ham.step(x, step_size=0.1, clamp=clamp),
+        lambda: ham.descend(x, steps=2, step_size=0.1, clamp=clamp).state,
+        lambda: ham.settle(x, steps=2, step_size=0.5, clamp=clamp).state,
+        lambda: ham.fixed_point(x, steps=2, step_size=0.1, clamp=clamp).state,
+    ):
+        new = go()
+        assert torch.equal(new["v"][:, half], x["v"][:, half])
+        assert not torch.isclose(new["v"][:, ~half], x["v"][:, ~half]).any()
+        assert not torch.isclose(new["m"], x["m"]).any()
+
+
+def test_small_work_is_done_on_one_thread(monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    ham = tiny_brain()
+    plain = type(ham.layers["v"].lagrangian).slope
+
+    def slope(self, x):
+        seen.append(torch.get_num_threads())
+        return plain(self, x)
+
+    monkeypatch.setattr(lag.Tanh, "slope", slope)
+    x = ham.states(3, std=1.0, generator=rng(4))
+    try:
+        torch.set_num_threads(2)
+        ham.step(x, step_size=0.1)
+        ham.descend(x, steps=1, step_size=0.1)
+        assert seen and seen[:2] == [1, 1] and torch.get_num_threads() == 2
+        assert ham._work((10**9,)) > 2**26 > ham._work((3,)) > 0
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_implicit_memory_does_not_grow_with_steps():
