@@ -173,7 +173,8 @@ def show_presets(args: argparse.Namespace) -> None:
         seen = preset.config.steps * preset.config.batch_size
         row = {"name": name, "about": preset.about, "source": preset.source}
         task = find_task(preset.config.task)(preset.config)
-        row |= {"parameters": count_parameters(task), "images_seen": seen}
+        count = count_parameters(task) or count_parameters(task, device="cpu")
+        row |= {"parameters": count, "images_seen": seen}
         rows.append({**row, "config": preset.config.to_dict()})
     if args.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))

@@ -216,7 +216,7 @@ def one_way(ham: HAM, images: Tensor, *, order: tuple[str, ...] = FLOORS) -> Ten
 def load(name: str = "tower") -> HAM:
     """Give a tower that has learned: its weights ship with the package.
 
-    "tower" learned from 8 000 digits of MNIST (``tools/train_ham_mnist.py``; settings, metrics and
+    "tower" learned from 8 000 digits of MNIST (preset ``tower``; settings, metrics and
     checksums in ``results/ham-mnist``); "one_way" is its feed-forward twin, for `one_way`; "small"
     learned from 1 400 of scikit-learn's 8 x 8 digits (``tools/explorable_tower.py``).
     """

@@ -26,11 +26,14 @@ def memory(device: torch.device) -> int | None:
         return None
 
 
-def count_parameters(task: Task) -> int | None:
-    """Count the numbers that a task's model learns, without memory for them; None if it cannot."""
+def count_parameters(task: Task, *, device: str = "meta") -> int | None:
+    """Count the numbers that a task's model learns; None if it cannot be built on ``device``.
+
+    On "meta" that takes no memory.
+    """
     try:
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            model = type(task)(task.config, "meta").build()
+        with torch.device(device), torch.random.fork_rng(devices=[]):
+            model = type(task)(task.config, device).build()
     except (RuntimeError, NotImplementedError, OSError, TypeError, ValueError):
         return None
     return sum(p.numel() for p in model.parameters())

@@ -18,6 +18,7 @@ __all__ = ["BLOCK", "draw_samples", "grid", "save_grid"]
 
 BLOCK = 100  # pictures that are drawn together unless another number is given
 
+
 @torch.no_grad()
 def draw_samples(
     task: Task, model: nn.Module, n: int, *, batch_size: int = BLOCK, seed: int = 0
@@ -42,9 +43,7 @@ def draw_samples(
     return torch.cat(parts)
 
 
-def grid(
-    images: Tensor, *, columns: int | None = None, gap: int = 2, tile: int = 48
-) -> np.ndarray:
+def grid(images: Tensor, *, columns: int | None = None, gap: int = 2, tile: int = 48) -> np.ndarray:
     """Lay pictures (n, C, H, W) uint8, C = 1 or 3, side by side on white: (H', W', 3) uint8.
 
     Smaller pictures are enlarged, pixel by pixel, to about ``tile``; there are ``gap`` pixels

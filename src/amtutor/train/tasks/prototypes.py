@@ -106,18 +106,12 @@ class Prototypes(Task):
     ) -> None:
         """Keep memories alive where asked, and keep the film."""
         c, memories = self.config, model.memories
-        if c.langevin:
-            push = proto.anneal(c.langevin, 0.0, step - 1, c.steps)
-            generator = draws.shared("langevin")
-            memories.add_(
-                push * torch.randn(memories.shape, generator=generator, device=self.device)
-            )
-        if c.replace_every and step % c.replace_every == 0 and step <= 0.8 * c.steps:
-            who = proto.dead(data["points"], memories, beta=c.beta)
-            generator = draws.shared("replace")
+        if c.langevin or c.replace_every:
+            care = {"langevin": c.langevin, "replace_every": c.replace_every, "beta": c.beta}
+            generator = draws.shared("care")
             memories.copy_(
-                proto.replace(
-                    memories, data["points"], who, jitter=c.beta**-0.5, generator=generator
+                proto.after_step(
+                    memories, data["points"], step, steps=c.steps, generator=generator, **care
                 )
             )
         for frame, moment in enumerate(MOMENTS):
