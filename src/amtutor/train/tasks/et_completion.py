@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from amtutor import _check, _weights, data, fast
-from amtutor.network.masked_images import PatchModel, _lowest, build, hide_patches, to_patches
+from amtutor.network.masked_images import STD, PatchModel, _lowest, build, hide_patches, to_patches
 from amtutor.train import Draws, Settings, Task, ranged, register
 
 __all__ = ["Completion", "Config", "masks", "mean_errors", "patch_error"]
@@ -85,6 +85,13 @@ class Completion(Task):
         self, model: nn.Module, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean squared error on hidden patches, in units of the pixels' variance."""
+        images, hidden = self.batch(data, draws)
+        error = patch_error(model(images, hidden), images, self.config.patch_size)
+        mse = (error * hidden).sum() / hidden.sum()
+        return mse / STD**2, {"mse": mse.detach()}
+
+    def batch(self, data: dict[str, Tensor], draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return pictures (B, 3, 32, 32) in [0, 1], half of them mirrored, and what is hidden."""
         rows = draws.rows(len(data["images"]))
         images = data["images"][rows]
         images = torch.where(draws.uniform("flip", (1, 1, 1)) < 0.5, images, images.flip(-1))
@@ -92,10 +99,7 @@ class Completion(Task):
         n = (images.shape[-1] // self.config.patch_size) ** 2
         fractions = torch.tensor(self.config.fractions, device=images.device)
         chosen = fractions[draws.integers("fraction", 0, len(fractions))]
-        hidden = _lowest(draws.uniform("hidden", (n,)), (chosen * n).long())
-        error = patch_error(model(images, hidden), images, self.config.patch_size)
-        mse = (error * hidden).sum() / hidden.sum()
-        return mse / 0.063, {"mse": mse.detach()}
+        return images, _lowest(draws.uniform("hidden", (n,)), (chosen * n).long())
 
     def after_step(self, model: nn.Module, data: dict, step: int, draws: Draws) -> None:
         """Keep the layer norms' gamma positive: the energy falls only as long as it is."""
