@@ -20,7 +20,6 @@ from amtutor import cli
 from amtutor.train import load_preset, preset_names
 
 pytest.importorskip("accelerate", reason='training needs pip install "amtutor[train]"')
-pytest.importorskip("safetensors")
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["--quiet", "--device", "cpu", "--set", "steps=6", "checkpoint_every=3", "sample_every=0"]

@@ -63,7 +63,8 @@ def row(run: str) -> str:
     key, shape, what, words = RUNS[run]
     last = lines_of(run)[-1]
     link = f"[`amtutor train {run}`](results/{run}/README.md)"
-    return f"| {link} | {time_of(run, words)} | {last['loss']:.4g} | {shape.format(last[key])} {what} |"
+    measured = f"{shape.format(last[key])} {what}"
+    return f"| {link} | {time_of(run, words)} | {last['loss']:.4g} | {measured} |"
 
 
 def table() -> str:

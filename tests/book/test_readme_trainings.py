@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import readme_trainings
-
 from amtutor.train import load_preset, preset_names
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,6 @@ from amtutor import _files, data, evaluate
 from amtutor.evaluate import c10, damage
 from amtutor.train import evaluation
 
-pytest.importorskip("safetensors", reason='needs pip install "amtutor[train]"')
 needs_fidelity = pytest.mark.skipif(
     not all(map(__import__("importlib").util.find_spec, ("torch_fidelity", "torchvision"))),
     reason='needs pip install "amtutor[train]"',

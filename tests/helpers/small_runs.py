@@ -10,7 +10,6 @@ import pytest
 from amtutor.train import load_preset
 
 pytest.importorskip("accelerate", reason='training needs pip install "amtutor[train]"')
-pytest.importorskip("safetensors")
 
 SMALL = ["steps=24", "checkpoint_every=8", "log_every=5", "evaluate_every=12", "sample_every=0"]
 

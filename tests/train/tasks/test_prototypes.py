@@ -10,7 +10,6 @@ import pytest
 import torch
 
 pytest.importorskip("accelerate")
-pytest.importorskip("safetensors")
 
 from amtutor import data as amdata
 from amtutor.memory import prototypes as proto
