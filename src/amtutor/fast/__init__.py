@@ -1,11 +1,11 @@
 """Twins of plain functions, by hand or compiled: the same answers, sooner. One door, four verbs.
 
-===================================  ===========================================
+===================================  ============================================================
 ``fast.recall(memory, state)``       `DiscreteDenseAM.recall`, the same bits
 ``fast.retrieve(memory, x)``         `DenseAM.recall` of an LSE memory
-``fast.walk(block, x)``              `EnergyTransformerBlock`, trained or asked
+``fast.walk(block, x)``              `EnergyTransformerBlock`, trained or asked; compiled on a GPU
 ``fast.descend(ham, states)``        `HAM.descend`
-===================================  ===========================================
+===================================  ============================================================
 
 Nothing here is needed to understand the library. Each equals its plain form by test, imports it,
 and is never imported by it: the caller chooses.

@@ -147,6 +147,7 @@ class HAM(nn.Module):
             if isinstance(c.synapse, nn.Module) and c.synapse not in self.synapses.values():
                 self.synapses[c.key] = c.synapse
         self._first = _first_weight(self.synapses)
+        self._work_of_a_row = max(map(self._products, self.connections), default=0)
 
     # What it is made of
 
@@ -175,6 +176,15 @@ class HAM(nn.Module):
         taken = sum(c.key == key or c.key.startswith(key + " #") for c in self.connections)
         key = f"{key} #{taken + 1}" if taken else key
         self.connections.append(Connection(names, synapse, key))
+
+    def _products(self, c: Connection) -> int:
+        """Multiply-adds of the largest product of a synapse for one row, or more than that."""
+        shapes = [self.layers[n].shape for n in c.names]
+        weights = 0
+        if isinstance(c.synapse, nn.Module):
+            weights = sum(p.numel() for p in c.synapse.parameters())
+        each = [math.prod(shape[:-1]) * weights for shape in shapes]
+        return max(*each, math.prod(map(math.prod, shapes)))
 
     def describe(self) -> dict:
         """Say what it is made of, as data for `amtutor.show.hypergraph`.
@@ -309,7 +319,7 @@ class HAM(nn.Module):
         Raises:
             ValueError, TypeError: an argument has the wrong range, type, shape or name.
         """
-        batch, held = self._batch(states), self.held(clamp, states)
+        batch, held = self._batch(states), self._held(clamp, states)
         step_size = _check.positive("step_size", step_size)
         _check.choice("guard", guard, GUARDS)
         if torch.compiler.is_compiling():
@@ -521,16 +531,7 @@ class HAM(nn.Module):
 
     def _work(self, batch: Sequence[int]) -> int:
         """Multiply-adds of the largest product of a step, or more than that."""
-        most = 0
-        for c in self.connections:
-            sizes = [math.prod(self.layers[n].shape) for n in c.names]
-            ends = [self.layers[n].shape[-1] if self.layers[n].shape else 1 for n in c.names]
-            weights = 0
-            if isinstance(c.synapse, nn.Module):
-                weights = sum(p.numel() for p in c.synapse.parameters())
-            each = [size // end * weights for size, end in zip(sizes, ends, strict=True)]
-            most = max(most, *each, math.prod(sizes))
-        return math.prod(batch) * most
+        return math.prod(batch) * self._work_of_a_row
 
     # Checks
 
@@ -581,6 +582,9 @@ class HAM(nn.Module):
             ValueError, TypeError: a name is unknown, or a mask is none or does not fit.
         """
         self._batch(states)
+        return self._held(clamp, states)
+
+    def _held(self, clamp: Clamp, states: States) -> dict[str, Tensor | bool]:
         if isinstance(clamp, str):
             clamp = (clamp,)
         if not isinstance(clamp, Mapping):
