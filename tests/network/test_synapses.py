@@ -403,3 +403,23 @@ def test_tensors_of_inference_mode_outside_of_it(memories):
     with torch.no_grad():
         close(synapse.currents(inside)[0], want, 1e-6)
         close(syn.currents(lambda a: -(a**4).sum(-1), inside)[0], 4 * x**3, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, shapes",
+    [
+        (lambda: syn.Attention(6, 5, generator=rng()), ((2, 3, 6), (2, 4, 5))),
+        (lambda: syn.Attention(6, exclude_self=True, generator=rng()), ((2, 3, 6),)),
+        (lambda: syn.Hopfield(6, 3, generator=rng()), ((2, 6),)),
+        (lambda: syn.Conv2d(1, 2, 2, generator=rng()), ((2, 1, 4, 4), (2, 2, 3, 3))),
+        (lambda: syn.Pool2d(2), ((2, 1, 4, 4), (2, 1, 2, 2))),
+        (lambda: syn.Bias(3), ((2, 3),)),
+    ],
+)
+def test_currents_compile_in_one_piece_for_all_their_checks(make, shapes):
+    synapse = make().double().requires_grad_(False)
+    given = [draw(*shape, seed=i) for i, shape in enumerate(shapes)]
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda *a: synapse.currents(*a), backend="aot_eager", fullgraph=True)
+    for a, b in zip(compiled(*given), synapse.currents(*given), strict=True):
+        close(a, b, 1e-12)
