@@ -20,7 +20,6 @@ TOO_LONG = {
     "04_neurons_and_synapses",
     "05_hierarchical_memories",
     "06_energy_transformer",
-    "14_learning_by_energy_minimisation",
     "15_a_latent_memory",
 }
 FILLER = (
