@@ -94,6 +94,32 @@ def test_c2_a_synapse_nobody_ships_for_three_layers():
         assert torch.equal(current, expected)
 
 
+def test_c2_pairs_cannot_tell_parity_and_a_synapse_of_three_legs_can():
+    """The four wanted states and the others have the same mean of every spin and every pair."""
+    state = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=DOUBLE)] * 3)
+    wanted = state[:, 2] == state[:, 0] * state[:, 1]
+    pairs = torch.stack([state[:, i] * state[:, j] for i, j in ((0, 1), (0, 2), (1, 2))], 1)
+    features = torch.cat([state, pairs], 1)
+    assert torch.equal(features[wanted].mean(0), features[~wanted].mean(0))
+    level = -state.prod(1)
+    assert level[wanted].max() < level[~wanted].min()
+
+
+def test_c3_two_neurons_by_hand():
+    """Held, free, and too strongly wired: what the chapter says of two identity neurons."""
+    for weight, rate in ((0.5, -0.5), (1.5, 0.5)):
+        wire = syn.Dense(1, 1, weight=torch.tensor([[weight]], dtype=DOUBLE))
+        layers = {n: NeuronLayer(lag.Identity(), 1) for n in "ab"}
+        ham = HAM(layers, [(("a", "b"), wire)]).requires_grad_(False)
+        one, zero = torch.ones(1, dtype=DOUBLE), torch.zeros(1, dtype=DOUBLE)
+        held = ham.descend({"a": one, "b": zero}, steps=800, step_size=0.05, clamp="a")
+        assert abs(float(held.state["b"]) - weight) < 1e-9
+        assert abs(float(held.energy) - (0.5 - weight**2 / 2)) < 1e-9
+        x = {"a": one, "b": 0.2 * one}
+        moved = ham.step(x, step_size=1e-3)
+        assert float(moved["a"] + moved["b"]) == pytest.approx(1.2 * (1 + 1e-3 * rate))
+
+
 # -- C3: the theorem, its conditions, zero modes -------------------------------------------------
 
 
@@ -235,6 +261,20 @@ def test_c5_the_sum_falls_while_components_do_as_they_please():
     assert (run.trajectory.energies.diff() <= 1e-6).all()
     assert all((part.diff() > 1e-4).any() for key, part in run.trajectory.components.items()
                if key != "Dense(m, v)")  # fmt: skip
+
+
+def test_c5_time_constants_move_no_rest_but_the_choice_among_them():
+    creatures = data.to_spins(data.sprites(20).images)
+    cue = data.flip_bits(creatures.repeat(5, 1), 0.45, generator=generator())
+    own, found = torch.arange(20).repeat(5), {}
+    for tau in (0.05, 5.0):
+        brain = tiny_brain(creatures, lag.Softmax(beta=60.0), beta=4.0, tau=tau)
+        start = brain.states(100) | {"v": cue / 576}
+        end = brain.descend(start, steps=2000, step_size=0.04).state["v"].sign()
+        overlap, found[tau] = (end @ creatures.T / 576).max(-1)
+        assert overlap.min() > 0.9999  # a creature, bit for bit, with both
+    right = [float((who == own).float().mean()) for who in found.values()]
+    assert right[0] > right[1] + 0.2
 
 
 def test_c5_the_limit_of_110_random_patterns_and_its_end():

@@ -163,6 +163,78 @@ def test_c6_two_gradients_agree_at_rest_and_not_before(unseen):
     assert gap[200] < 0.02 and gap[3] > 0.3
 
 
+# -- parts and floors ----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_c6_eight_shared_strokes_keep_four_thousand_pictures():
+    strokes = torch.randint(0, 2, (8, 16), generator=generator()) * 2.0 - 1.0
+    layers = {f"place{i}": NeuronLayer(lag.Tanh(beta=64.0), 16) for i in range(4)}
+    layers |= {f"part{i}": NeuronLayer(lag.Softmax(beta=20.0), 8) for i in range(4)}
+    shared = torch.nn.Parameter(strokes / 16)
+    ham = HAM(
+        layers,
+        [((f"part{i}", f"place{i}"), syn.Dense(8, 16, weight=shared)) for i in range(4)],
+    )
+    assert sum(p.numel() for p in ham.parameters()) == 8 * 16
+    every = torch.cartesian_prod(*[torch.arange(8)] * 4)
+    wanted = strokes[every]  # (4096, 4, 16)
+    noisy = data.flip_bits(wanted, 0.1, generator=generator(1))
+    start = ham.states(4096) | {f"place{i}": noisy[:, i] / 16 for i in range(4)}
+    end = ham.settle(start, steps=10).state
+    found = torch.stack([end[f"place{i}"].sign() for i in range(4)], 1)
+    assert float((found == wanted).all(-1).all(-1).float().mean()) > 0.9
+
+
+@torch.no_grad()
+def test_c6_an_upper_floor_makes_a_lower_one_surer():
+    weights = [torch.tensor([[v]], dtype=DOUBLE) for v in (0.5, 0.8)]
+    chain = HAM(
+        {n: NeuronLayer(lag.Identity(), 1) for n in "vhy"},
+        [
+            (("v", "h"), syn.Dense(1, 1, weight=weights[0])),
+            (("h", "y"), syn.Dense(1, 1, weight=weights[1])),
+        ],
+    )
+    start = chain.states(dtype=DOUBLE) | {"v": torch.ones(1, dtype=DOUBLE)}
+    with_top = chain.settle(start, steps=100, clamp="v").state["h"]
+    without = chain.settle(start, steps=100, clamp=("v", "y")).state["h"]
+    assert float(with_top) == pytest.approx(0.5 / (1 - 0.8**2))
+    assert float(without) == pytest.approx(0.5)
+
+
+@torch.no_grad()
+def test_c6_silence_a_floor_and_see_what_it_did(unseen):
+    ham, (x, y) = load("small"), unseen
+
+    def asked(silent, seen=None):
+        states, clamp = ask(ham, x, seen=seen)
+        if silent:
+            states[silent], clamp[silent] = torch.zeros_like(states[silent]), True
+        return ham.settle(states, steps=12, clamp=clamp).state
+
+    names_of = {
+        s: float((asked(s)["label"].argmax(-1) == y).float().mean()) for s in (None, "hidden")
+    }
+    assert names_of[None] > 0.9 and names_of["hidden"] < 0.2
+    miss = [
+        float((pixels(ham, asked(s, top_half(8))) - x)[..., 4:, :].square().mean())
+        for s in (None, "hidden", "pooled")
+    ]
+    assert miss[0] < miss[1] < miss[2]
+
+
+@torch.no_grad()
+def test_c6_half_and_half_is_decided_not_blended(unseen):
+    ham, (x, y) = load("small"), unseen
+    apart = y != y.roll(7)
+    states, clamp = ask(ham, torch.where(top_half(8), x, x.roll(7, 0))[apart])
+    run = ham.settle(states, steps=20, clamp=clamp).state["label"]
+    assert ham.layers["label"].activation(run).amax(-1).mean() > 0.85
+    shares = [float((run.argmax(-1) == tags[apart]).float().mean()) for tags in (y, y.roll(7))]
+    assert 0.2 < min(shares) and max(shares) < 0.5
+
+
 # -- asking in three directions ------------------------------------------------------------------
 
 
@@ -219,15 +291,20 @@ def test_c6_unknown_pixels_are_no_harm_to_the_tower_and_holes_are(mnist):
 
 def test_c6_one_floor_breaks_when_the_picture_moves(mnist):
     (learned, tags), (x, y) = mnist[0], (v[:100] for v in mnist[1])
+    copies = torch.cat([torch.roll(learned, s, dims=-1) for s in range(-2, 3)])
     ham, share = load("tower"), {}
     for shift in (0, 4):
         moved = torch.roll(x, shift, dims=-1)
-        votes = lse_weights(moved.flatten(1), learned.flatten(1), beta=0.6)
-        flat = (votes @ F.one_hot(tags, 10).float()).argmax(-1)
-        found = (flat, names(ham, moved))
+        votes = [
+            lse_weights(moved.flatten(1), store.flatten(1), beta=0.6)
+            @ F.one_hot(tags.repeat(len(store) // len(tags)), 10).float()
+            for store in (learned, copies)
+        ]
+        found = (votes[0].argmax(-1), names(ham, moved), votes[1].argmax(-1))
         share[shift] = [float((a == y).float().mean()) for a in found]
     assert min(share[0]) > 0.9
     assert share[4][0] < 0.4 < share[4][1] - 0.2
+    assert share[4][0] + 0.2 < share[4][2] < share[4][1]  # copies help as far as they go
 
 
 def test_c6_two_sweeps_are_enough_and_small_steps_find_other_valleys(mnist):
@@ -239,8 +316,13 @@ def test_c6_two_sweeps_are_enough_and_small_steps_find_other_valleys(mnist):
     with torch.no_grad():
         walked = ham.descend(states, steps=50, step_size=0.2, clamp=clamp, record=True)
     assert float(walked.trajectory.energies.diff(dim=0).max()) < 0.01
-    right = (walked.state["label"].argmax(-1) == y).float().mean()
-    assert 0.6 < float(right) < share[2]
+    with torch.no_grad():
+        swept = ham.settle(states, steps=60, clamp=clamp).energy
+        far = ham.descend(walked.state, steps=350, step_size=0.2, clamp=clamp)
+    for run in (walked, far):
+        right = (run.state["label"].argmax(-1) == y).float().mean()
+        assert 0.6 < float(right) < share[2] - 0.03
+    assert float((far.energy < swept - 0.1).float().mean()) > 0.6  # lower is not righter
 
 
 def test_c6_the_drawing_shows_all_five_floors():

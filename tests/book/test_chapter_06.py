@@ -133,6 +133,27 @@ def test_d3_standard_attention_is_no_gradient_and_both_halves_are():
     assert asymmetry(lambda g: looks_for(g) + is_wanted(g), tokens) < 1e-12
 
 
+def test_d3_three_tokens_by_hand():
+    talk = et.EnergyAttention(2, n_heads=1, head_dim=2, beta=1.0).double().requires_grad_(False)
+    for weight in (talk.W_query, talk.W_key):
+        weight.copy_(torch.eye(2))
+    apart, together = (
+        torch.tensor(rows, dtype=DOUBLE)
+        for rows in ([[1, 0], [0, 1], [-1, 0]], [[1, 0], [1, 0], [-1, 0]])
+    )
+    expected = -2 * math.log(1 + math.exp(-1)) - math.log(2)
+    assert float(talk.energy(apart)) == pytest.approx(expected)
+    expected = -2 * math.log(math.e + math.exp(-1)) - math.log(2 / math.e)
+    assert float(talk.energy(together)) == pytest.approx(expected)
+
+
+def test_d3_a_scale_for_each_number_is_no_gradient():
+    tokens, scales = normal(5, 8), torch.linspace(0.5, 1.5, 8, dtype=DOUBLE)
+    norm = lag.LayerNorm()
+    assert asymmetry(norm.activation, tokens) < 1e-12
+    assert asymmetry(lambda x: scales * norm.activation(x), tokens) > 0.1
+
+
 def test_d3_a_token_that_may_looks_at_itself():
     like = et.EnergyAttention(
         64, n_heads=4, head_dim=16, beta=1.0, exclude_self=False, generator=generator()

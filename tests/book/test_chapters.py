@@ -17,9 +17,6 @@ TEMPLATE = BOOK / "00_template.md"
 CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.md"))
 # Chapters that are still to be shortened. Whoever has done it takes the line out.
 TOO_LONG = {
-    "04_neurons_and_synapses",
-    "05_hierarchical_memories",
-    "06_energy_transformer",
     "15_a_latent_memory",
 }
 FILLER = (
