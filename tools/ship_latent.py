@@ -15,12 +15,12 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from amtutor import data
+from amtutor import _weights, data
 from amtutor.evaluate import extractor, frechet, nearest_training_images
 from amtutor.generative import latent
 from amtutor.train import Run
+from amtutor.train.pictures import draw_samples
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = "step energy reconstruction gradient_memories gradient_encoder gradient_decoder".split()
@@ -38,7 +38,7 @@ def measure(run: Run, model, n: int, features: str) -> dict:
     found = run.task.evaluate(model, run.data)
     train = run.data["images"]
     with torch.no_grad():
-        samples = run.task.sample(model, n, seed=0)
+        samples = draw_samples(run.task, model, n)
         back = model.decode_images(model.encode_images(train[-n:]))
         owner = latent.winners(run.task.codes(model, train), model.memories)
         owners = model.decode_images(model.memories[owner[-n:]])
@@ -76,8 +76,7 @@ def main() -> None:
     metrics = measure(run, model, words.samples, words.features)
     lines = thin(run.metrics())
     path = ROOT / "src" / "amtutor" / "weights" / "latent_cpu.safetensors"
-    save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, path)
-    card = {
+    about = {
         "what": "autoencoder and memories of CIFAR-10 (EM section 4), float16",
         "made_by": "amtutor train latent-cpu, then tools/ship_latent.py",
         "config": run.config.to_dict(),
@@ -87,10 +86,8 @@ def main() -> None:
         "metrics": metrics,
         "curve_columns": COLUMNS,
         "curve": [[float(f"{m.get(c, float('nan')):.4g}") for c in COLUMNS] for m in lines],
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "licence": "MIT",
     }
-    path.with_suffix(".json").write_text(json.dumps(card) + "\n", "utf-8")
+    _weights.ship(path, _weights.half(model.state_dict()), kind="latent memory", **about)
     record = ROOT / "results" / "latent-cpu"
     record.mkdir(parents=True, exist_ok=True)
     shutil.copy(words.run / "config.json", record / "config.json")

@@ -273,3 +273,83 @@ def test_without_it_a_little_training_pulls_codes_together():
         gap = (z - memories[latent.winners(z, memories)]).square().sum(-1)
         spread[stop] = float(gap.mean())
     assert spread[False] < 0.1 * spread[True]
+
+
+# -- far away, elsewhere, and wrong ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("away", [0.0, 1e3, 1e4])
+def test_energy_far_from_the_origin_is_what_it_is_near(away):
+    """Offsets that float32 holds exactly: 1e4 and 1e4 + 1 / 1024 are both its numbers."""
+    z = (normal(4, 64) * 1024).round() / 1024
+    memories = (normal(9, 64, seed=1) * 1024).round() / 1024
+    near = latent.energy(z, memories, beta_whole=0.5)
+    there = [(x + away).float() for x in (z, memories)]
+    assert torch.equal(there[0].double() - away, z)
+    found = latent.energy(*there, beta_whole=0.5)
+    # 64 squares of size 1, each to 2^-24 of itself and of the centre's rounding at this offset
+    torch.testing.assert_close(found.double(), near, atol=64 * 4 * max(away, 1) * 2**-24, rtol=1e-6)
+
+
+def test_weights_are_a_function_of_the_generator():
+    def made(seed):
+        torch.manual_seed(99 + seed)  # torch's own numbers do not matter
+        return latent.LatentMemory(3, 8, shape=Shape(**SMALL), generator=generator(seed))
+
+    before = torch.random.get_rng_state()
+    one, again, other = made(1), made(1), made(2)
+    torch.random.set_rng_state(before)
+    latent.LatentMemory(3, 8, shape=Shape(**SMALL), generator=generator(1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for (name, a), b in zip(one.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert not torch.equal(one.memories, other.memories)
+    assert not torch.equal(one.encode.out.weight, other.encode.out.weight)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no other device here")
+def test_a_generator_on_the_cpu_serves_any_device():
+    memories = normal(5, 6, dtype=torch.float32)
+    walks = [
+        latent.sample_latents(memories.to(d), 7, steps=3, generator=generator(1)).state.cpu()
+        for d in ("cpu", "cuda")
+    ]
+    torch.testing.assert_close(*walks)
+
+
+def test_weights_of_another_kind_are_refused_by_name():
+    from amtutor.network import masked_images
+
+    with pytest.raises(ValueError, match=r"name = 'et_completion': expected one of \['latent_cpu'"):
+        latent.load("et_completion")
+    with pytest.raises(ValueError, match="weights of masked images"):
+        masked_images.load("latent_cpu")
+    for name in ("../weights/latent_cpu", "nothing", None, 5):
+        with pytest.raises(ValueError, match="expected one of"):
+            latent.load(name)
+
+
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (lambda z, m, x: latent.energy(z, m, beta_whole=0), "beta_whole"),
+        (lambda z, m, x: latent.energy(z, m, beta_whole=float("nan")), "beta_whole"),
+        (lambda z, m, x: latent.energy(z[:, :2], m, beta_whole=1.0), "z"),
+        (lambda z, m, x: latent.energy(z, m[:0], beta_whole=1.0), "memories"),
+        (lambda z, m, x: latent.energy(z * torch.nan, m, beta_whole=1.0), "z"),
+        (lambda z, m, x: latent.memory_counts(z * torch.nan, m), "z"),
+        (lambda z, m, x: latent.coupled_loss(z, x[:1], x, m, beta_whole=1.0), "decoded, x"),
+        (lambda z, m, x: latent.coupled_loss(z, x, x, m, beta_whole=-1.0), "beta_whole"),
+        (lambda z, m, x: latent.coupled_loss(z[:2], x, x, m, beta_whole=1.0), "decoded, x"),
+        (lambda z, m, x: system().encode(x), "x"),
+        (lambda z, m, x: system().decode(z), "z"),
+        (lambda z, m, x: system().encode_images(x), "images"),
+        (lambda z, m, x: latent.LatentMemory(3, 8, shape={"width": 8}), "shape"),
+        (lambda z, m, x: Shape(patch=3), "patch"),
+        (lambda z, m, x: Shape(groups=0), "groups"),
+    ],
+)
+def test_bad_input_gets_one_line(call, said):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call(normal(5, 4), normal(3, 4, seed=1), normal(5, 7, seed=2))
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)

@@ -68,6 +68,16 @@ def test_shared_is_the_same_on_all():
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"rank": 2, "world": 2}, {"rank": -1}, {"world": 0}, {"step": -5}, {"step": "x"}]
+)
+def test_a_process_or_a_step_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} = "):
+        Draws(**{"seed": 0, "step": 0, "batch_size": 4, **wrong})
+    with pytest.raises(ValueError, match="n = 0"):
+        Draws(0, 0, 4).rows(0)
+
+
 def test_a_batch_must_divide_among_the_processes():
     with pytest.raises(ValueError, match="batch_size = 10: expected a multiple of the 4 processes"):
         Draws(0, 0, 10, rank=0, world=4)

@@ -30,21 +30,38 @@ def start(folder):
     return process
 
 
+def killed_at(process, folder, dice) -> bool:
+    """Kill it a random moment after the next sign of life; False where it ended before."""
+    seen = newest(folder)
+    while process.is_alive() and newest(folder) == seen:
+        time.sleep(0.001)
+    time.sleep(dice.uniform(0, 0.02))
+    alive = process.is_alive()
+    if alive:
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return alive
+
+
+def newest(folder) -> list[str]:
+    """What lies in the folder and among its checkpoints now."""
+    return sorted(p.name for p in [*folder.glob("*"), *folder.glob("checkpoints/*")])
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 def test_killed_at_random_moments_it_ends_bit_equal(tmp_path):
-    began = time.monotonic()
+    """Each moment is counted from something that appears on the disk, not from a clock."""
     process = start(tmp_path / "whole")
     process.join()
     assert process.exitcode == 0
-    took = time.monotonic() - began
     dice, kills = random.Random(0), 0
     for _ in range(MOMENTS):
         process = start(tmp_path / "killed")
-        process.join(dice.uniform(0.02, took / MOMENTS))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.join()
+        for _ in range(dice.randrange(4)):  # some signs later
+            seen = newest(tmp_path / "killed")
+            while process.is_alive() and newest(tmp_path / "killed") == seen:
+                time.sleep(0.001)
+        kills += killed_at(process, tmp_path / "killed", dice)
         if process.exitcode == 0:
             break
     process = start(tmp_path / "killed")

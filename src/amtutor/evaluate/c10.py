@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from amtutor import _check, _weights
 
+__all__ = ["Classifier", "extract", "load", "picture_hash", "save"]
+
 #: Mean and standard deviation of the red, green and blue of CIFAR-10's training set, in [0, 1].
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -133,7 +135,7 @@ def extract(model: Classifier, images: np.ndarray | Tensor) -> tuple[Tensor, Ten
     how many others are asked for.
     """
     device = next(model.parameters()).device
-    images = torch.as_tensor(images)
+    images = _check.array("images", images, "uint8 (N, 3, 32, 32)")
     features = []
     for block in images.split(BLOCK):
         missing = BLOCK - len(block)
@@ -145,6 +147,8 @@ def extract(model: Classifier, images: np.ndarray | Tensor) -> tuple[Tensor, Ten
 
 def picture_hash(images: np.ndarray) -> str:
     """Return the sha256 of a set of pictures: of each one's hash, sorted, so of any order."""
+    if not isinstance(images, np.ndarray) or not images.ndim:
+        raise TypeError(f"images: got a {_check.describe(images)}, expected an array of pictures")
     rows = np.ascontiguousarray(images).reshape(len(images), -1)
     each = sorted(hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
     return hashlib.sha256(b"".join(each)).hexdigest()

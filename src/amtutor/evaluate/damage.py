@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from amtutor import _check
-from amtutor.evaluate.features import Extractor, Features, pictures
+from amtutor.evaluate.features import (
+    Extractor,
+    Features,
+    check_features_of,
+    check_seed,
+    pictures,
+)
 from amtutor.evaluate.fidelity import frechet, versions
 
 __all__ = ["STRENGTHS", "blur", "drop_classes", "floor_by_count", "jpeg", "measure", "noise"]
@@ -29,13 +35,15 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
 
 def noise(images: np.ndarray, std: float, *, seed: int = 0) -> np.ndarray:
     """Add Gaussian noise of ``std`` grey levels to uint8 pictures (N, 3, H, W)."""
+    images, seed = pictures("images", images), check_seed(seed)
+    std = _check.non_negative("std", std)
     shaken = images + np.random.default_rng(seed).normal(0, std, images.shape).astype(np.float32)
     return np.clip(np.rint(shaken), 0, 255).astype(np.uint8)
 
 
 def blur(images: np.ndarray, sigma: float) -> np.ndarray:
     """Blur uint8 pictures (N, 3, H, W) by a Gaussian of ``sigma`` pixels, borders reflected."""
-    _check.positive("sigma", sigma)
+    images, sigma = pictures("images", images), _check.positive("sigma", sigma)
     reach = min(int(np.ceil(4 * sigma)), images.shape[-1] - 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).astype(np.float32)
     kernel /= kernel.sum()
@@ -54,10 +62,11 @@ def jpeg(images: np.ndarray, quality: int) -> np.ndarray:
     """Store uint8 pictures (N, 3, H, W) as JPEG of this quality, 1 to 95, and read them again."""
     from PIL import Image
 
+    images, quality = pictures("images", images), _check.count("quality", quality, most=95)
     out = np.empty_like(images)
     for k, image in enumerate(images.transpose(0, 2, 3, 1)):
         file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=int(quality))
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
         out[k] = np.asarray(Image.open(file)).transpose(2, 0, 1)
     return out
 
@@ -68,7 +77,9 @@ def drop_classes(labels: np.ndarray, dropped: int, *, count: int, seed: int = 0)
     Raises:
         ValueError: there are not so many.
     """
-    rows = np.flatnonzero(labels >= dropped)
+    count, seed = _check.count("count", count), check_seed(seed)
+    dropped = _check.count("dropped", dropped, least=0)
+    rows = np.flatnonzero(_check.array("labels", labels).numpy() >= dropped)
     if len(rows) < count:
         raise _check.fail("count", count, f"at most {len(rows)}, the pictures that are left")
     return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
@@ -89,6 +100,8 @@ def floor_by_count(
     It falls with n: with few samples the covariance is misjudged, always towards more distance.
     Where several disjoint sets of n pictures fit, their mean (of at most 5).
     """
+    check_features_of("test", test)
+    check_features_of("train", train)
     result = {}
     for n in (n for n in counts if n <= len(test)):
         starts = range(0, len(test) - n + 1, n)[:5]

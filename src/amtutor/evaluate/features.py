@@ -26,7 +26,7 @@ from amtutor._files import digest, write_whole
 from amtutor.data import files
 from amtutor.evaluate import c10
 
-__all__ = ["Extractor", "Features", "extractor", "pictures", "torch_fidelity"]
+__all__ = ["Extractor", "Features", "extractor"]
 
 NAMED = ("c10", "inception")
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -95,13 +95,27 @@ class Extractor:
 
 def pictures(name: str, images: np.ndarray | Tensor) -> np.ndarray:
     """Return pictures as a contiguous uint8 array (N, 3, H, W), or say what they are instead."""
-    images = images.detach().cpu().numpy() if isinstance(images, Tensor) else np.asarray(images)
+    if not isinstance(images, Tensor | np.ndarray):
+        raise TypeError(f"{name}: got a {_check.describe(images)}, expected uint8 (N, 3, H, W)")
+    images = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise ValueError(
             f"{name}: got {images.dtype} of shape {images.shape}, "
             "expected uint8 (N, 3, H, W) with values 0..255"
         )
     return np.ascontiguousarray(images)
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed that NumPy's generators take."""
+    return _check.count("seed", seed, least=0, most=2**32 - 1)
+
+
+def check_features_of(name: str, x: Features) -> Features:
+    """Return ``x`` if it is `Features`."""
+    if not isinstance(x, Features):
+        raise TypeError(f"{name}: got a {_check.describe(x)}, expected Features")
+    return x
 
 
 def extractor(
@@ -131,6 +145,9 @@ def extractor(
 
 def check_features(features: str | Path) -> None:
     """Refuse what is no name of features and no path to weights, before anything is computed."""
+    if not isinstance(features, str | Path):
+        got = _check.describe(features)
+        raise TypeError(f"features: got a {got}, expected 'c10', 'inception', or a path")
     if features in NAMED:
         return
     path = Path(features)

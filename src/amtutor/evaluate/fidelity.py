@@ -12,7 +12,15 @@ from torch import Tensor
 
 import amtutor
 from amtutor import _check
-from amtutor.evaluate.features import Extractor, Features, extractor, pictures, torch_fidelity
+from amtutor.evaluate.features import (
+    Extractor,
+    Features,
+    check_features_of,
+    check_seed,
+    extractor,
+    pictures,
+    torch_fidelity,
+)
 
 __all__ = ["SelfCheckError", "compare", "fidelity", "frechet", "self_check"]
 
@@ -45,6 +53,7 @@ def fidelity(
     Raises:
         ValueError: not pictures, or fewer than 10 of them.
     """
+    seed = check_seed(seed)
     extract = extractor(features)
     sets = [extract(pictures(n, x)) for n, x in (("samples", samples), ("reference", reference))]
     return compare(extract, *sets, seed=seed)
@@ -54,8 +63,11 @@ def compare(
     extract: Extractor, samples: Features, reference: Features, *, seed: int = 0
 ) -> dict[str, Any]:
     """Do what `fidelity` does, from features that are there already."""
+    seed = check_seed(seed)
+    if not isinstance(extract, Extractor):
+        raise TypeError(f"extract: got a {_check.describe(extract)}, expected an Extractor")
     for name, x in (("samples", samples), ("reference", reference)):
-        _check.count(f"number of {name}", len(x), least=10)
+        _check.count(f"number of {name}", len(check_features_of(name, x)), least=10)
     size = min(KID_SIZE, len(samples), len(reference))
     a, b = samples.features.double(), reference.features.double()
     isc = torch_fidelity("metric_isc").isc_features_to_metric(samples.logits, rng_seed=seed)
@@ -97,6 +109,8 @@ def compare(
 
 def frechet(samples: Features, reference: Features) -> float:
     """Return the Fréchet distance between the Gaussians fitted to two sets, in float64."""
+    check_features_of("samples", samples)
+    check_features_of("reference", reference)
     metric = torch_fidelity("metric_fid").fid_statistics_to_metric
     found = metric(samples.moments, reference.moments, verbose=False)
     return found["frechet_inception_distance"]

@@ -50,6 +50,7 @@ def nearest_training_images(
     Raises:
         ValueError: shapes that do not fit, or not uint8.
     """
+    chunk, device = _check.count("chunk", chunk, most=10**6), _check.device("device", device)
     samples, train = _flat("samples", samples), _flat("train", train)
     _check.count("number of training pictures", len(train), least=2)
     if samples.shape[1] != train.shape[1]:
@@ -80,7 +81,7 @@ def memorised_fraction(
 
 
 def _flat(name: str, images: np.ndarray | Tensor) -> Tensor:
-    images = torch.as_tensor(images)
+    images = _check.array(name, images, "uint8 (N, C, H, W)")
     if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
         raise ValueError(f"{name}: got a {_check.describe(images)}, expected uint8 (N, C, H, W)")
     return images.detach().cpu().flatten(1)

@@ -37,8 +37,6 @@ __all__ = [
     "Decoder",
     "Encoder",
     "LatentMemory",
-    "PixelAttention",
-    "Residual",
     "Shape",
     "beta_schedule",
     "coupled_loss",
@@ -81,7 +79,7 @@ def energy(z: Tensor, memories: Tensor, *, beta_whole: float | Tensor) -> Tensor
     >>> energy(torch.tensor([[0.0, 1.0]]), bank, beta_whole=30.0)
     tensor([1.])
     """
-    _fits("z", z, memories)
+    _codes("z", z, memories)
     return _energy(z, memories, _check.positive("beta_whole", beta_whole))
 
 
@@ -103,6 +101,7 @@ def energy_gradient(z: Tensor, memories: Tensor, *, beta_whole: float) -> Tensor
     >>> energy_gradient(torch.tensor([3.0, 4.0]), torch.zeros(1, 2), beta_whole=30.0)
     tensor([6., 8.])
     """
+    _codes("z", z, memories)
     return 2 * lse_gradient(z, memories, beta=2 * _check.positive("beta_whole", beta_whole))
 
 
@@ -146,6 +145,7 @@ def noise_scale(beta_whole: float, step_size: float) -> float:
 
 def winners(z: Tensor, memories: Tensor) -> Tensor:
     r"""Index of the nearest memory of each code, (\*batch) int64; see :func:`dense.nearest`."""
+    _codes("z", z, memories)
     return nearest(z, memories)
 
 
@@ -183,10 +183,8 @@ def replace_memories(
     Returns:
         ``(new memories (K, d), indices of the replaced ones)``.
     """
-    _check.matrix("memories", memories)
-    _check.last_dim("latents", _check.matrix("latents", latents), memories.shape[1])
-    if not 0 <= fraction <= 1:
-        raise _check.fail("fraction", fraction, "a number in [0, 1]")
+    _codes("latents", _check.matrix("latents", latents), memories)
+    fraction = _check.between("fraction", fraction, 0, 1)
     n = round(fraction * len(memories))
     if len(latents) < n:
         raise ValueError(f"latents: got {len(latents)} codes, expected at least {n} to replace by")
@@ -224,8 +222,11 @@ def coupled_loss(
         TypeError, ValueError: shapes or dtypes that do not fit, beta_whole that is not above 0.
     """
     _check.positive("beta_whole", beta_whole)
-    _fits("z", _full(z), memories)
-    _check.floating("x", x)
+    _check.boolean("stop_gradient", stop_gradient)
+    _codes("z", _full(_check.floating("z", z)), memories)
+    for name, pictures in (("x", x), ("decoded", decoded)):
+        _check.finite(name, _check.floating(name, pictures))
+    _check.same_kind("decoded", _full(decoded), x)
     if decoded.shape != x.shape or x.shape[:1] != z.shape[:1]:
         raise ValueError(
             f"decoded, x: got shapes {tuple(decoded.shape)} and {tuple(x.shape)}, expected one "
@@ -240,11 +241,13 @@ def _coupled_loss(z, decoded, x, memories, beta, stop_gradient) -> tuple[Tensor,
     return _energy(_full(code), memories, beta), error
 
 
-def _fits(name: str, z: Tensor, memories: Tensor) -> None:
-    """Refuse codes that are none of these memories' kind."""
+def _codes(name: str, z: Tensor, memories: Tensor) -> None:
+    """Refuse codes that are none of these memories' kind, and what is not finite."""
     _check.floating("memories", _check.matrix("memories", memories))
     _check.last_dim(name, _check.floating(name, z), memories.shape[1])
     _check.same_kind(name, z, memories)
+    _check.finite("memories", memories)
+    _check.finite(name, z)
 
 
 def _full(x: Tensor) -> Tensor:
@@ -297,7 +300,7 @@ def sample_latents(
             size, generator=generator, dtype=memories.dtype, device=memories.device
         )
         start = drawn * _check.positive("sigma", sigma)
-    _fits("start", start, memories)
+    _codes("start", start, memories)
     return descend(
         lambda z: 2 * lse_energy(z, memories, beta=2 * beta_whole),
         start,
@@ -312,11 +315,14 @@ def sample_latents(
 
 def to_pixels(images: Tensor) -> Tensor:
     """Bring uint8 pictures 0..255 to float32 in [-1, 1]."""
+    if _check.tensor("images", images).dtype != torch.uint8:
+        raise ValueError(f"images: got a {_check.describe(images)}, expected uint8")
     return images.float() / 127.5 - 1
 
 
 def to_pictures(x: Tensor) -> Tensor:
     """Bring decoded pictures, about [-1, 1], back to uint8."""
+    _check.finite("x", _check.floating("x", x))
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
@@ -332,6 +338,9 @@ def rms_norm(z: Tensor, *, eps: float = 1e-6) -> Tensor:
     >>> rms_norm(torch.tensor([3.0, -3.0]))
     tensor([ 1.0000, -1.0000])
     """
+    if not _check.floating("z", z).ndim or not z.shape[-1]:
+        raise ValueError(f"z: got a {_check.describe(z)}, expected last dimension d >= 1")
+    eps = _check.non_negative("eps", eps)
     return z * (z.square().mean(-1, keepdim=True) + eps).rsqrt()
 
 
@@ -419,9 +428,12 @@ class Shape:
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         for name in ("width", "blocks", "n_heads", "groups", "patch", "size"):
-            _check.count(name, getattr(self, name))
-        for m in self.multipliers:
-            _check.count("multipliers", m)
+            _check.count(name, getattr(self, name), most=10**6)
+        for name in ("multipliers", "attention"):
+            if not isinstance(getattr(self, name), tuple | list):
+                raise _check.fail(name, getattr(self, name), "a tuple of whole numbers")
+            for m in getattr(self, name):
+                _check.count(name, m, most=10**6)
         if self.size % self.patch:
             raise _check.fail("patch", self.patch, f"a divisor of size = {self.size}")
         if not self.multipliers or self.sides[-1] * 2 ** (len(self.sides) - 1) * self.patch != (
@@ -484,8 +496,8 @@ class Encoder(nn.Module):
 
     def __init__(self, dim: int = 512, *, shape: Shape | None = None):
         super().__init__()
-        shape = shape or Shape()
-        self.patch, last = shape.patch, shape.channels[-1]
+        shape = _shape(shape)
+        self.patch, self.size, last = shape.patch, shape.size, shape.channels[-1]
         self.stem = _conv(3 * shape.patch**2, shape.channels[0])
         self.levels = _levels(shape, up=False)
         self.norm = nn.GroupNorm(shape.groups, last)
@@ -493,6 +505,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return codes of length sqrt(d), in float32 at least."""
+        _batch("x", x, (self.stem.in_channels // self.patch**2, self.size, self.size))
         h = self.levels(self.stem(F.pixel_unshuffle(x, self.patch)))
         return rms_norm(_full(self.out(F.silu(self.norm(h)).flatten(1))))
 
@@ -505,7 +518,7 @@ class Decoder(nn.Module):
 
     def __init__(self, dim: int = 512, *, shape: Shape | None = None):
         super().__init__()
-        shape = shape or Shape()
+        shape = _shape(shape)
         self.patch = shape.patch
         self.first = (shape.channels[-1], shape.sides[-1], shape.sides[-1])
         self.stem = nn.Linear(_check.count("dim", dim), math.prod(self.first))
@@ -515,6 +528,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return pictures; the range is not enforced."""
+        _batch("z", z, (self.stem.in_features,))
         h = self.stem(z).unflatten(1, self.first)
         if self.out.weight.is_contiguous(memory_format=torch.channels_last):
             h = h.contiguous(memory_format=torch.channels_last)
@@ -554,7 +568,8 @@ class LatentMemory(nn.Module):
     ):
         super().__init__()
         size = (_check.count("n_memories", n_memories), _check.count("dim", dim))
-        _check.non_negative("memory_std", memory_std)
+        memory_std = _check.non_negative("memory_std", memory_std)
+        _check.generator("generator", generator)
         with _drawing_from(generator):
             self.encode, self.decode = Encoder(dim, shape=shape), Decoder(dim, shape=shape)
             self.memories = nn.Parameter(memory_std * torch.randn(size))
@@ -563,6 +578,12 @@ class LatentMemory(nn.Module):
         self, x: Tensor, *, beta_whole: float | Tensor, stop_gradient: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Return the two terms of :func:`coupled_loss`, each (B,), for pictures x in [-1, 1]."""
+        _check.boolean("stop_gradient", stop_gradient)
+        if not isinstance(beta_whole, Tensor):
+            beta_whole = _check.positive("beta_whole", beta_whole)
+        elif beta_whole.numel() != 1:  # its value is the trainer's business: to look is to wait
+            got = _check.describe(beta_whole)
+            raise ValueError(f"beta_whole: got a {got}, expected one number > 0")
         z = self.encode(x)
         return _coupled_loss(z, self.decode(z), x, self.memories, beta_whole, stop_gradient)
 
@@ -576,8 +597,21 @@ class LatentMemory(nn.Module):
     def decode_images(self, z: Tensor, *, batch_size: int = 500) -> Tensor:
         """Decode codes (N, d) in parts: uint8 (N, 3, S, S)."""
         _check.last_dim("z", _check.floating("z", z), self.memories.shape[1])
-        parts = z.split(_check.count("batch_size", batch_size))
+        parts = _check.finite("z", z).split(_check.count("batch_size", batch_size))
         return torch.cat([to_pictures(self.decode(part)) for part in parts])
+
+
+def _shape(shape: Shape | None) -> Shape:
+    if shape is not None and not isinstance(shape, Shape):
+        raise TypeError(f"shape: got a {_check.describe(shape)}, expected a Shape")
+    return shape or Shape()
+
+
+def _batch(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse what is no batch (B, *shape) of floats. It looks at no number, so it compiles."""
+    if _check.floating(name, x).shape[1:] != shape or not x.ndim:
+        wanted = ", ".join(map(str, ("B", *shape)))
+        raise ValueError(f"{name}: got a {_check.describe(x)}, expected shape ({wanted})")
 
 
 def _pictures(name: str, images: Tensor) -> Tensor:
@@ -616,6 +650,8 @@ def load(name: str = "latent_cpu") -> LatentMemory:
 
 def parameter_counts(model: LatentMemory) -> dict[str, int]:
     """Numbers in the encoder, the decoder and the memories, and in all of them."""
+    if not isinstance(model, LatentMemory):
+        raise TypeError(f"model: got a {_check.describe(model)}, expected a LatentMemory")
     counts = {
         "encoder": sum(p.numel() for p in model.encode.parameters()),
         "decoder": sum(p.numel() for p in model.decode.parameters()),

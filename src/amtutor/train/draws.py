@@ -15,6 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from amtutor import _check
+
 __all__ = ["Draws", "seed_of"]
 
 
@@ -66,7 +68,11 @@ class Draws:
     asked: list[int] = field(default_factory=list, compare=False, repr=False)  # every n of `rows`
 
     def __post_init__(self) -> None:
-        """Refuse a batch that does not divide among the processes."""
+        """Refuse a batch that does not divide among the processes, and a process that is none."""
+        _check.count("batch_size", self.batch_size)
+        _check.count("world", self.world)
+        _check.count("rank", self.rank, least=0, most=self.world - 1)
+        _check.count("step", self.step, least=-1)  # -1: before the first
         if self.batch_size % self.world:
             raise ValueError(
                 f"batch_size = {self.batch_size}: expected a multiple of the {self.world} processes"
@@ -90,7 +96,7 @@ class Draws:
 
         Each epoch is a permutation of its own, from (seed, epoch); a batch may reach over the end.
         """
-        self.asked.append(n)
+        self.asked.append(_check.count("n", n))
         first = self.step * self.batch_size + self.rank * self.local_size
         parts, wanted, device = [], self.local_size, torch.device(self.device)
         while wanted:
