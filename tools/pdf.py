@@ -122,6 +122,7 @@ def numbered(page: Page, writer: PdfWriter, first: int) -> None:
     numbers = PdfReader(io.BytesIO(page.pdf(**PAPER)))
     for i in range(count):
         writer.pages[first + i].merge_page(numbers.pages[i])
+        writer.pages[first + i].compress_content_streams()
 
 
 def lead_inside(writer: PdfWriter, base: str, starts: dict[str, int], public: str) -> None:

@@ -12,6 +12,7 @@ ICON = re.compile(r"\bfa-([a-z0-9-]+)")
 DEFINED = r'(?:"{name}"|\b{name}):\[(\d+),(\d+),\[[^\]]*\],"[0-9a-f]+","([^"]+)"\]'
 ALIASES = {"pencil-alt": "pencil"}
 NOT_ICONS = {"solid", "brands", "regular", "lg", "sm", "fw", "2x", "spin", "stack", "xs"}
+OURS = {"site.css", "icons.css"}  # no rule in them is one too many
 # classes that Bootstrap's script sets and no page contains
 BY_SCRIPT = """show showing hide fade collapse collapsing collapsed dropdown dropdown-menu dropup
  tooltip tooltip-inner tooltip-arrow bs-tooltip-auto bs-tooltip-top bs-tooltip-bottom active
@@ -36,9 +37,8 @@ def shrink(app: Sphinx, exception: Exception | None) -> None:
         (static / "icons.css").write_text(icon_sheet(font.read_text("utf-8"), icons), "utf-8")
         for path in [font, *font.parent.glob("fontawesome.js.*")]:
             path.unlink()
-    sheets = [*(static / "styles").glob("*.css"), static / "sphinx-design.min.css"]
-    for sheet in sheets:
-        if sheet.exists():
+    for sheet in [*(static / "styles").glob("*.css"), *static.glob("*.css")]:
+        if sheet.name not in OURS:
             sheet.write_text(purge(sheet.read_text("utf-8"), names), "utf-8")
     for path in static.rglob("*.map"):
         path.unlink()
