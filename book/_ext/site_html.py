@@ -102,6 +102,9 @@ def accessible(text: str) -> str:
     text = re.sub(r'(<button class="btn search-button-field[^>]*?) title="[^"]*"', r"\1", text)
     text = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="[^"]*"', r"\1", text)
     text = re.sub(r'(<summary)\s+aria-label="[^"]*"', r"\1", text)
+    text = re.sub(
+        r'<summary>(?=<span class="toctree-toggle")', '<summary aria-label="its pages">', text
+    )
     text = re.sub(r' role="(?:list|doc-biblioentry|doc-backlink|doc-noteref)"', "", text)
     text = re.sub(r'<th class="head[^"]*">(?:<p>\s*</p>)?\s*</th>', "<td></td>", text)
     text = text.replace(
