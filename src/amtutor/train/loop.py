@@ -87,7 +87,8 @@ def fit(
 def _torch_as(config: Settings, world: World) -> Iterator[None]:
     """Set threads and determinism for this run; leave torch as it was found."""
     threads, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    deterministic: Any = torch.utils.deterministic  # torch's own hints leave its switch out
+    fills = deterministic.fill_uninitialized_memory
     random, tunes = torch.random.get_rng_state(), torch.backends.cudnn.benchmark
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -95,14 +96,14 @@ def _torch_as(config: Settings, world: World) -> Iterator[None]:
     if config.deterministic and world.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # slow, and changes nothing
+        deterministic.fill_uninitialized_memory = False  # slow, and changes nothing
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.backends.cudnn.benchmark = tunes
         torch.use_deterministic_algorithms(was)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        deterministic.fill_uninitialized_memory = fills
         torch.random.set_rng_state(random)
 
 
@@ -201,7 +202,7 @@ class _Trainer:
             self.task.compile(self.model)
         self._agree()
         self.loss = self.world.share(_Loss(self.task, self.model, self.data))
-        self.metrics = None
+        self.metrics: fd.Metrics | None = None
         if self.world.main:
             ck.sweep(self.home)
             for path in ck.checkpoints(self.home):
@@ -340,7 +341,7 @@ class _Trainer:
         return {f"eval/{k}": float(v) for k, v in found.items()}
 
     def _sample(self) -> None:
-        if self.world.main and self.task.draws_pictures:
+        if self.metrics and self.task.draws_pictures:
             with torch.no_grad():
                 pictures = self.task.sample(self.best, _SAMPLES, seed=self.config.seed)
                 save_grid(pictures, self.folder / "samples" / f"{ck.name_of(self.step)}.png")
@@ -354,7 +355,7 @@ class _Trainer:
         began = time.monotonic()
         self._check_finite()
         window = self.window.state(self.world)
-        if self.world.main:
+        if self.metrics:  # on the first process
             self._check_weights(self.step)
             self.metrics.flush()
             tensors, plain = optim.pack(self.optimizer)

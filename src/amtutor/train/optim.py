@@ -104,7 +104,7 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the model after update number ``step`` (from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.ramp else self.decay
-        own, new = [p for p, _ in self._pairs], [q.detach() for _, q in self._pairs]
+        own, new = [p.data for p, _ in self._pairs], [q.detach() for _, q in self._pairs]
         torch._foreach_lerp_(own, new, 1 - decay)
         for ours, theirs in self._buffers:
             ours.copy_(theirs)
@@ -129,11 +129,14 @@ def _fit(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> 
 def pack(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split an optimiser's state into tensors by name and plain values."""
     state = optimizer.state_dict()
-    tensors, plain = {}, {}
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
     for index, values in state["state"].items():
         for key, value in values.items():
-            home = tensors if isinstance(value, Tensor) else plain
-            home[f"{index}.{key}"] = value
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{key}"] = value
+            else:
+                plain[f"{index}.{key}"] = value
     return tensors, {"plain": plain, "groups": state["param_groups"]}
 
 

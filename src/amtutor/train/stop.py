@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Any
 
 __all__ = ["NonFinite", "Signals"]
 
@@ -17,7 +18,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.caught = ""
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # Python allows it only there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,15 @@ from amtutor.train.draws import Draws
 
 __all__ = ["Task", "find_task", "known_task", "register"]
 
+C = TypeVar("C", bound=Settings)
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T", bound="type[Task]")
 
-class Task:
+
+class Task(Generic[C, M]):
     """Base of all tasks: subclass, set ``Config``, write ``data``, ``build`` and ``loss``.
+
+    ``Task[MySettings, MyModel]`` tells a type checker what ``config`` and the models are.
 
     All that training changes must live in the model's parameters and buffers: they, the optimiser
     and the step are what a checkpoint holds. Random numbers come from ``draws``, so that a resumed
@@ -38,7 +44,7 @@ class Task:
         cls.draws_pictures = cls.draws_pictures or "sample" in vars(cls)
         cls.draws_figures = cls.draws_figures or "figures" in vars(cls)
 
-    def __init__(self, config: Settings, device: torch.device | str = "cpu"):
+    def __init__(self, config: C, device: torch.device | str = "cpu"):
         """Keep the config and the device; override to prepare more, but read no data here."""
         self.config = config
         self.device = torch.device(device)
@@ -47,53 +53,51 @@ class Task:
         """Return the whole training set, on the device (images as uint8, moved once)."""
         raise NotImplementedError(f"task {self.name!r} has no data")
 
-    def build(self) -> nn.Module:
+    def build(self) -> M:
         """Return a new model; torch's random numbers are seeded from ``config.seed`` before."""
         raise NotImplementedError(f"task {self.name!r} builds no model")
 
-    def start(self, model: nn.Module, data: dict[str, Tensor], draws: Draws) -> None:
+    def start(self, model: M, data: dict[str, Tensor], draws: Draws) -> None:
         """Set the model up from the data, once, before the first step (without gradient)."""
 
     def loss(
-        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+        self, model: M, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, mean over the local batch, and scalars to log."""
         raise NotImplementedError(f"task {self.name!r} has no loss")
 
-    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+    def groups(self, model: M) -> list[dict[str, Any]]:
         """Return optimiser groups: by default no weight decay for biases, scales and the like.
 
         A group may set ``weight_decay`` and ``lr_scale`` (a factor on the schedule's rate).
         """
         trained = [p for p in model.parameters() if p.requires_grad]
         flat = [p for p in trained if p.ndim <= 1]
-        groups = [{"params": [p for p in trained if p.ndim > 1]}, {"params": flat}]
-        groups[1]["weight_decay"] = 0.0
+        thick = [p for p in trained if p.ndim > 1]
+        groups: list[dict[str, Any]] = [{"params": thick}, {"params": flat, "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
 
-    def after_step(
-        self, model: nn.Module, data: dict[str, Tensor], step: int, draws: Draws
-    ) -> None:
+    def after_step(self, model: M, data: dict[str, Tensor], step: int, draws: Draws) -> None:
         """Change the model after update number ``step`` (from 1), without gradient.
 
         Runs on every process and must do the same on each: use ``draws.shared``.
         """
 
-    def compile(self, model: nn.Module) -> None:
+    def compile(self, model: M) -> None:
         """Compile in place what ``loss`` calls; by default the model's ``forward``."""
         model.compile()
 
-    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, model: M, data: dict[str, Tensor]) -> dict[str, float]:
         """Return numbers to log as ``eval/...``, from the averaged model in eval mode."""
         return {}
 
-    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+    def sample(self, model: M, n: int, *, seed: int) -> Tensor:
         """Return ``n`` pictures, (n, C, H, W) uint8."""
         raise NotImplementedError(f"task {self.name!r} draws no samples")
 
     def figures(
         self,
-        model: nn.Module,
+        model: M,
         data: dict[str, Tensor],
         folder: Path,
         *,
@@ -105,17 +109,17 @@ class Task:
         """
         raise NotImplementedError(f"task {self.name!r} draws no figures")
 
-    def finish(self, model: nn.Module, folder: Path) -> None:
+    def finish(self, model: M, folder: Path) -> None:
         """Write what a finished run exports."""
 
 
 _TASKS: dict[str, type[Task]] = {}
 
 
-def register(name: str) -> Callable[[type[Task]], type[Task]]:
+def register(name: str) -> Callable[[T], T]:
     """Give a task class its name, the ``task`` of its configs."""
 
-    def keep(cls: type[Task]) -> type[Task]:
+    def keep(cls: T) -> T:
         cls.name = name
         _TASKS[name] = cls
         return cls

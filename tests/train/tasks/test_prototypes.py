@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("accelerate")
 
+from amtutor import _weights
 from amtutor import data as amdata
 from amtutor.memory import prototypes as proto
 from amtutor.train import Draws
@@ -46,10 +46,10 @@ def test_the_smoke_run_draws_a_dinosaur_and_exports_it(tmp_path):
     last = run.metrics()[-1]
     assert last["step"] == 600 and last["eval/dead_fraction"] < 0.3
     assert last["eval/log_likelihood"] > -2.2
-    memories = np.load(tmp_path / "memories.npz")["memories"]
-    assert memories.shape == (120, 2) and memories.dtype == np.float16
+    memories = _weights.read_safetensors(tmp_path / "memories.safetensors")["memories"]
+    assert memories.shape == (120, 2) and memories.dtype == torch.float16
     model = run.model()
-    assert torch.equal(torch.from_numpy(memories), model.memories.half())
+    assert torch.equal(memories, model.memories.half())
     assert torch.equal(model.film[-1], model.memories.half())  # the film ends with the training
     assert not torch.equal(model.film[0], model.film[1])
     drawn = run.task.figures(model, run.data, tmp_path / "figures", metrics=run.metrics())
@@ -133,10 +133,8 @@ def test_digits_are_learned_and_sampled(tmp_path):
     run = fit(c, tmp_path, **QUIET)
     first, last = run.metrics()[0], run.metrics()[-1]
     assert last["loss"] < first["loss"]
-    saved = np.load(tmp_path / "memories.npz")
-    assert (
-        saved["memories"].shape == (40, 784) and (np.diff(saved["labels"].astype(int)) >= 0).all()
-    )
+    saved = _weights.read_safetensors(tmp_path / "memories.safetensors")
+    assert saved["memories"].shape == (40, 784) and (saved["labels"].int().diff() >= 0).all()
     picture = run.task.sample(run.model(), 3, seed=0)
     assert picture.shape == (3, 1, 28, 28) and picture.dtype == torch.uint8
 

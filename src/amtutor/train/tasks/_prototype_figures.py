@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from amtutor import show
 from amtutor.memory.dense import DenseAM
@@ -28,13 +28,13 @@ def _training_curve(ax, energies: Energies, steps: list[int] | None = None) -> N
 
 
 def plane(
-    model: nn.Module, data: dict[str, Tensor], folder: Path, *, beta: float, energies: Energies
+    film: Tensor, data: dict[str, Tensor], folder: Path, *, beta: float, energies: Energies
 ) -> list[Path]:
     """EM Fig 1 (points, memories and energy at five moments) and Fig 5 (the training curve)."""
     show.use_style()
     points = data["points"].cpu()
     fig, axes = show.figure(5, width=12.0, height=2.8)
-    for ax, memories in zip(axes, model.film.float().cpu(), strict=True):
+    for ax, memories in zip(axes, film.cpu(), strict=True):
         known = DenseAM(memories, beta=beta)
         show.landscape(
             known.energy, bounds=(-3, 3), resolution=120, ax=ax, colourbar=False, ceiling=0.4
@@ -49,7 +49,8 @@ def plane(
 
 
 def digits(
-    model: nn.Module,
+    film: Tensor,
+    memories: Tensor,
     data: dict[str, Tensor],
     folder: Path,
     *,
@@ -60,7 +61,8 @@ def digits(
 ) -> list[Path]:
     """EM Fig 6 (memories, noise, retrieval at five moments; energy) and Fig 7 (all, sorted)."""
     show.use_style()
-    film, rows, titles = model.film.float(), [], []
+    rows: list[Tensor] = []
+    titles: list[str] = []
     for frame, noisy, step in zip(film, seen, steps, strict=True):
         back = DenseAM(frame, beta=beta).recall(noisy.float(), steps=20).state
         rows += [frame[:12].cpu(), noisy.cpu(), back.cpu()]
@@ -70,7 +72,7 @@ def digits(
     fig, ax = show.figure(width=6.0, height=2.8)
     _training_curve(ax, energies, steps)
     done.append(_save(fig, folder / "fig6_energy.png"))
-    memories = model.memories.detach()
+    memories = memories.detach()
     labels = nearest_label(memories, data["points"], data["labels"])
     order = by_class_and_slant(memories, labels)
     pictures = (255 * memories[order].clamp(0, 1)).round().to(torch.uint8)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from amtutor import data
 from amtutor.evaluate import c10
@@ -16,7 +16,7 @@ from amtutor.train import Draws, Settings, Task, ranged, register
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class FeatureSettings(Settings):
     """Settings of the classifier; ``held_out`` > 0 keeps that many training pictures apart."""
 
     widths: tuple[int, int, int] = ranged((64, 192, 192), least=1, most=10**5)
@@ -30,10 +30,10 @@ class Config(Settings):
 
 
 @register("c10-features")
-class C10Features(Task):
+class C10Features(Task[FeatureSettings, c10.Classifier]):
     """Classify CIFAR-10: label smoothing, alternating flips, translations with reflection."""
 
-    Config = Config
+    Config = FeatureSettings
 
     @cached_property
     def _data(self) -> dict[str, Tensor]:
@@ -56,17 +56,17 @@ class C10Features(Task):
         """Return training and evaluation pictures, their labels, and each one's first flip."""
         return self._data
 
-    def build(self) -> nn.Module:
+    def build(self) -> c10.Classifier:
         """Return the network; `start` whitens its first layer."""
         model = c10.Classifier(self.config.widths).to(self.device)
-        return model.to(memory_format=torch.channels_last)
+        return c10.channels_last(model)
 
-    def start(self, model: nn.Module, data: dict[str, Tensor], draws: Draws) -> None:
+    def start(self, model: c10.Classifier, data: dict[str, Tensor], draws: Draws) -> None:
         """Set the first layer from the first 5 000 pictures."""
         model.whiten(data["images"][:5000])
 
     def loss(
-        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+        self, model: c10.Classifier, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the cross-entropy with smoothed labels, and the share that was right."""
         rows = draws.rows(len(data["images"]))
@@ -79,7 +79,7 @@ class C10Features(Task):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
 
-    def groups(self, model: nn.Module) -> list[dict]:
+    def groups(self, model: c10.Classifier) -> list[dict]:
         """Return two groups: biases of the normalisations, fast and undecayed; all the rest."""
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         biases = [p for n, p in named if ".norm" in n]
@@ -89,13 +89,13 @@ class C10Features(Task):
             {"params": rest},
         ]
 
-    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, model: c10.Classifier, data: dict[str, Tensor]) -> dict[str, float]:
         """Return the accuracy on the pictures kept apart, plain and with the mirror image."""
         plain, flipped = accuracy(model, data["test_images"], data["test_labels"])
         split = "held_out" if self.config.held_out else "test"
         return {f"{split}_accuracy": plain, f"{split}_accuracy_flip": flipped}
 
-    def finish(self, model: nn.Module, folder: str | Path) -> None:
+    def finish(self, model: c10.Classifier, folder: str | Path) -> None:
         """Write ``c10_features.safetensors`` and ``.json``, as they ship in the package."""
         path = Path(folder) / "c10_features.safetensors"
         c10.save(model, path)
@@ -139,7 +139,7 @@ def _reflect(index: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def accuracy(
-    model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 500
+    model: c10.Classifier, images: Tensor, labels: Tensor, *, batch_size: int = 500
 ) -> tuple[float, float]:
     """Return the share of right answers: for the pictures, and averaged with their mirror image."""
     training = model.training

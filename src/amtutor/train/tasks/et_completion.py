@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from amtutor import _check, _weights, data, fast
 from amtutor.network.masked_images import STD, PatchModel, _lowest, build, hide_patches, to_patches
 from amtutor.train import Draws, Settings, Task, ranged, register
 
-__all__ = ["Completion", "Config", "masks", "mean_errors", "patch_error"]
+__all__ = ["Completion", "CompletionSettings", "masks", "mean_errors", "patch_error"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class CompletionSettings(Settings):
     """Settings of the model and of what is hidden from it.
 
     ``core`` is "energy" (an Energy Transformer) or "transformer" (the plain one, for comparison).
@@ -56,12 +56,12 @@ class Config(Settings):
 
 
 @register("et-completion")
-class Completion(Task):
+class Completion(Task[CompletionSettings, PatchModel]):
     """Mean squared error of hidden patches; flips; a fresh mask for every picture and step."""
 
-    Config = Config
+    Config = CompletionSettings
 
-    def __init__(self, config: Config, device: torch.device | str = "cpu"):
+    def __init__(self, config: CompletionSettings, device: torch.device | str = "cpu"):
         super().__init__(config, device)
         self.draws_figures = config.core == "energy"  # the other has no energy to draw
         self._data: dict[str, Tensor] | None = None
@@ -82,7 +82,7 @@ class Completion(Task):
         return model
 
     def loss(
-        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+        self, model: PatchModel, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the mean squared error on hidden patches, in units of the pixels' variance."""
         images, hidden = self.batch(data, draws)
@@ -101,20 +101,20 @@ class Completion(Task):
         chosen = fractions[draws.integers("fraction", 0, len(fractions))]
         return images, _lowest(draws.uniform("hidden", (n,)), (chosen * n).long())
 
-    def after_step(self, model: nn.Module, data: dict, step: int, draws: Draws) -> None:
+    def after_step(self, model: PatchModel, data: dict, step: int, draws: Draws) -> None:
         """Keep the layer norms' gamma positive: the energy falls only as long as it is."""
         for block in getattr(model, "blocks", []):
             if hasattr(block, "attention"):
                 block.norm.gamma.clamp_(min=1e-3)
 
-    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, model: PatchModel, data: dict[str, Tensor]) -> dict[str, float]:
         """Return the error on the pictures kept apart, by share of hidden patches."""
         return {
             f"mse_{round(100 * f)}": float(mean_errors(model, data["held_out"], f).mean())
             for f in (0.5, 0.75)
         }
 
-    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+    def sample(self, model: PatchModel, n: int, *, seed: int) -> Tensor:
         """Return pictures kept apart, four tiles each: masked, completed, true, what is off."""
         true = self.data()["held_out"][: -(-n // 4)].float() / 255
         hidden = masks(len(true), model.n_patches, 0.5, seed=seed).to(true.device)
@@ -124,27 +124,28 @@ class Completion(Task):
         return (255 * rows[:n]).round().byte()
 
     def figures(
-        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
+        self, model: PatchModel, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
     ) -> list[Path]:
         """MM Fig 3.3, right: pictures kept apart going downhill, and their energy."""
         from amtutor import show
 
         true = data["held_out"][:8].float() / 255
         hidden = masks(len(true), model.n_patches, 0.5).to(true.device)
-        walk = model.walk(true, hidden).trajectory
-        frames = model.frames(true, hidden, walk.states)
+        going: Any = model  # the energy's model; the other draws no figures
+        walk = going.walk(true, hidden).trajectory
+        frames = going.frames(true, hidden, walk.states)
         show.use_style()
         rows = torch.cat([frames, true[None]]).cpu()
         titles = [f"step {t}" for t in range(len(frames))] + ["the truth"]
         grid = show.image_grid(rows, shape=tuple(true.shape[1:]), row_titles=titles)
-        trace = show.energy_trace(walk.energies.cpu()).figure
+        trace: Any = show.energy_trace(walk.energies.cpu()).figure
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / "fig3_3.png", folder / "fig3_3_energy.png"]
         for path, figure in zip(paths, (grid, trace), strict=True):
             figure.savefig(path)
         return paths
 
-    def finish(self, model: nn.Module, folder: str | Path) -> None:
+    def finish(self, model: PatchModel, folder: str | Path) -> None:
         """Write the weights, float16, and their card, as they ship in the package."""
         name = {"energy": "et_completion", "transformer": "transformer_completion"}
         path = Path(folder) / f"{name[self.config.core]}.safetensors"
@@ -153,7 +154,7 @@ class Completion(Task):
         shipped.load_state_dict({k: v.float() for k, v in state.items()})  # what ships is measured
         _weights.ship(path, state, kind="masked images", **self.card(shipped))
 
-    def card(self, model: nn.Module) -> dict[str, Any]:
+    def card(self, model: PatchModel) -> dict[str, Any]:
         """Return what one must know about these weights."""
         images = self.data()["images"].cpu().numpy()
         return {

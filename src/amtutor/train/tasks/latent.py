@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from amtutor import _weights
 from amtutor import data as amdata
@@ -57,7 +58,7 @@ class LatentSettings(Settings):
 
 
 @register("latent")
-class Latent(Task):
+class Latent(Task[LatentSettings, latent.LatentMemory]):
     r"""Minimise :math:`E_\Xi(\Omega(z)) + \frac1N\|g_\phi(z)-x\|^2` (EM 7) on CIFAR-10."""
 
     Config = LatentSettings
@@ -68,14 +69,14 @@ class Latent(Task):
         parts = {"images": amdata.cifar10("train")[0][:n], "test": amdata.cifar10("test")[0]}
         return {k: torch.from_numpy(v).to(self.device) for k, v in parts.items()}
 
-    def build(self) -> nn.Module:
+    def build(self) -> latent.LatentMemory:
         """The system, channels last (three times as fast on a CPU)."""
         c = self.config
         model = latent.LatentMemory(c.n_memories, c.dim, shape=c.shape(), memory_std=c.memory_std)
-        return model.to(memory_format=torch.channels_last)
+        return latent.channels_last(model)
 
     def loss(
-        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+        self, model: latent.LatentMemory, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """EM 7, its two terms, beta, and now and then how hard each part is pulled."""
         c = self.config
@@ -98,11 +99,11 @@ class Latent(Task):
         value = latent.beta_schedule(step, start=c.beta_start, end=c.beta_end, steps=c.beta_steps)
         return torch.tensor(value, dtype=torch.float32).to(self.device)
 
-    def groups(self, model: nn.Module) -> list[dict]:
+    def groups(self, model: latent.LatentMemory) -> list[dict]:
         """Weights with decay, biases and scales without, memories at their own rate."""
         c, memories = self.config, model.memories
         rest = [p for p in model.parameters() if p is not memories]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in rest if p.ndim > 1]},
             {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
             {"params": [memories], "lr_scale": c.memory_lr_scale},
@@ -112,7 +113,7 @@ class Latent(Task):
         return groups
 
     def after_step(
-        self, model: nn.Module, data: dict[str, Tensor], step: int, draws: Draws
+        self, model: latent.LatentMemory, data: dict[str, Tensor], step: int, draws: Draws
     ) -> None:
         """Replace a tenth of the memories by codes of training pictures (EM A.3)."""
         c = self.config
@@ -130,14 +131,14 @@ class Latent(Task):
         )
         model.memories.copy_(new)
 
-    def codes(self, model: nn.Module, images: Tensor) -> Tensor:
+    def codes(self, model: latent.LatentMemory, images: Tensor) -> Tensor:
         """Encode in the precision of the run."""
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
         ):
             return model.encode_images(images).float()
 
-    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, model: latent.LatentMemory, data: dict[str, Tensor]) -> dict[str, float]:
         """Test error, and what became of the memories.
 
         ``dead_fraction``: memories that none of (at most) 20 000 training pictures is nearest to;
@@ -161,7 +162,7 @@ class Latent(Task):
             "distinct_of_50k": float(ends.unique().numel()),
         }
 
-    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+    def sample(self, model: latent.LatentMemory, n: int, *, seed: int) -> Tensor:
         """Descend from noise and decode (EM 8): (n, 3, 32, 32) uint8."""
         c = self.config
         generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -181,14 +182,19 @@ class Latent(Task):
         return torch.cat(parts)
 
     def figures(
-        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
+        self,
+        model: latent.LatentMemory,
+        data: dict[str, Tensor],
+        folder: Path,
+        *,
+        metrics: list[dict],
     ) -> list[Path]:
         """Draw what EM shows in Figs 2, 3, 4, 8, 9, 10 and 11."""
         from amtutor.train.tasks import _latent_figures
 
         return _latent_figures.draw(self, model, data, Path(folder), metrics)
 
-    def finish(self, model: nn.Module, folder: str | Path) -> None:
+    def finish(self, model: latent.LatentMemory, folder: str | Path) -> None:
         """Write ``latent.safetensors`` (float16) and ``latent.json``, as the book's run ships."""
         _weights.ship(
             Path(folder) / "latent.safetensors",
@@ -210,7 +216,7 @@ def winners_of_noise(memories: Tensor, n: int, sigma: float, generator) -> Tenso
     return torch.cat(parts)
 
 
-def gradient_norms(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+def gradient_norms(model: latent.LatentMemory, loss: Tensor) -> dict[str, Tensor]:
     """L2 norms of the gradients of memories, encoder and decoder (EM Fig 9)."""
     model = getattr(model, "module", model)  # inside DistributedDataParallel
     parts = {

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from amtutor import _weights
 from amtutor import data as amdata
 from amtutor.data import split_digits
 from amtutor.memory import prototypes as proto
@@ -46,6 +47,8 @@ class PrototypeSettings(Settings):
 class Memories(nn.Module):
     """K memories of D numbers, and what they were at five moments of the training."""
 
+    film: Tensor
+
     def __init__(self, k: int, dim: int):
         super().__init__()
         self.memories = nn.Parameter(torch.randn(k, dim))
@@ -53,7 +56,7 @@ class Memories(nn.Module):
 
 
 @register("prototypes")
-class Prototypes(Task):
+class Prototypes(Task[PrototypeSettings, Memories]):
     r"""Minimise :math:`\langle E_{LSE}(x+\sigma\epsilon)\rangle` in the memories (EM 5)."""
 
     Config = PrototypeSettings
@@ -72,12 +75,12 @@ class Prototypes(Task):
             found = {"points": x, "labels": y, "held": held, "held_labels": held_y}
         return {k: v.to(self.device) for k, v in found.items()}
 
-    def build(self) -> nn.Module:
+    def build(self) -> Memories:
         """Memories, still without a place."""
         dim = 2 if self.config.points in PLANE else 784
         return Memories(self.config.n_memories, dim)
 
-    def start(self, model: nn.Module, data: dict[str, Tensor], draws: Draws) -> None:
+    def start(self, model: Memories, data: dict[str, Tensor], draws: Draws) -> None:
         """Scatter the memories around zero, or around the mean of the data as EM A.2 does."""
         if self.config.init_std:
             model.memories.mul_(self.config.init_std)
@@ -95,30 +98,32 @@ class Prototypes(Task):
         return x.clamp(0, 1) if c.clip else x
 
     def loss(
-        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+        self, model: Memories, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean energy of the noisy batch."""
         x = self.noisy(data, draws)
         return proto.mean_energy(x, model.memories, beta=self.config.beta), {}
 
-    def after_step(
-        self, model: nn.Module, data: dict[str, Tensor], step: int, draws: Draws
-    ) -> None:
+    def after_step(self, model: Memories, data: dict[str, Tensor], step: int, draws: Draws) -> None:
         """Keep memories alive where asked, and keep the film."""
         c, memories = self.config, model.memories
         if c.langevin or c.replace_every:
-            care = {"langevin": c.langevin, "replace_every": c.replace_every, "beta": c.beta}
-            generator = draws.shared("care")
-            memories.copy_(
-                proto.after_step(
-                    memories, data["points"], step, steps=c.steps, generator=generator, **care
-                )
+            kept = proto.after_step(
+                memories,
+                data["points"],
+                step,
+                steps=c.steps,
+                beta=c.beta,
+                langevin=c.langevin,
+                replace_every=c.replace_every,
+                generator=draws.shared("care"),
             )
+            memories.copy_(kept)
         for frame, moment in enumerate(MOMENTS):
             if frame and step == round(moment * c.steps):
                 model.film[frame] = memories
 
-    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, model: Memories, data: dict[str, Tensor]) -> dict[str, float]:
         """Log-likelihood of held-out points, share of dead memories, error of retrieval."""
         held = held_out(data, self.config)
         memories, beta = model.memories, self.config.beta
@@ -136,7 +141,7 @@ class Prototypes(Task):
             "distance_retrieved": float((back - clean).norm(dim=-1).mean()),
         }
 
-    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+    def sample(self, model: Memories, n: int, *, seed: int) -> Tensor:
         """Start from noise, go downhill, (n, 1, 28, 28) uint8; points in the plane have none."""
         g = torch.Generator().manual_seed(seed)
         x = torch.rand(n, 784, generator=g).to(model.memories.device)
@@ -144,7 +149,7 @@ class Prototypes(Task):
         return (255 * x.clamp(0, 1)).round().to(torch.uint8).reshape(n, 1, 28, 28)
 
     def figures(
-        self, model: nn.Module, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
+        self, model: Memories, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
     ) -> list[Path]:
         """EM Figs 1 and 5 for points in the plane, EM Figs 6 and 7 for digits."""
         from amtutor.train.tasks import _prototype_figures as draw
@@ -152,28 +157,40 @@ class Prototypes(Task):
         folder.mkdir(parents=True, exist_ok=True)
         energies = [(m["step"], m["loss"]) for m in metrics if "loss" in m]
         if model.memories.shape[1] == 2:
-            return draw.plane(model, data, folder, beta=self.config.beta, energies=energies)
+            return draw.plane(
+                model.film.float(), data, folder, beta=self.config.beta, energies=energies
+            )
         frames = [round(m * self.config.steps) for m in MOMENTS]
         shaken = [self._seen(data, max(0, step - 1)) for step in frames]
         return draw.digits(
-            model, data, folder, beta=self.config.beta, energies=energies, seen=shaken, steps=frames
+            model.film.float(),
+            model.memories,
+            data,
+            folder,
+            beta=self.config.beta,
+            energies=energies,
+            seen=shaken,
+            steps=frames,
         )
 
     def _seen(self, data: dict[str, Tensor], step: int) -> Tensor:
         return self.noisy(data, Draws(self.config.seed, step, self.config.batch_size))[:12]
 
-    def finish(self, model: nn.Module, folder: Path) -> None:
-        """Write memories.npz: the memories in float16, sorted by class and slant for digits."""
+    def finish(self, model: Memories, folder: Path) -> None:
+        """Write the memories, float16, sorted by class and slant for digits, as they ship."""
         memories = model.memories.detach()
-        extra = {}
+        extra: dict[str, Tensor] = {}
         if memories.shape[1] == 784:
             data = self.data()
             labels = nearest_label(memories, data["points"], data["labels"])
             order = by_class_and_slant(memories, labels)
             memories, extra = memories[order], {"labels": labels[order].to(torch.uint8)}
-        arrays = {"memories": memories.half(), **extra}
-        np.savez_compressed(
-            folder / "memories.npz", **{k: v.cpu().numpy() for k, v in arrays.items()}
+        _weights.ship(
+            Path(folder) / "memories.safetensors",
+            {"memories": memories.half(), **extra},
+            kind="prototypes",
+            what=f"memories of {self.config.points}, float16",
+            config=self.config.to_dict(),
         )
 
 
@@ -197,9 +214,8 @@ def digits(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """
     if name in ("mnist", "mnist-train"):
         try:
-            x, y = amdata.mnist("train")
-            held, held_y = amdata.mnist("test")
-            return _flat(x[:50_000], y[:50_000]), _flat(held, held_y)
+            images, labels = amdata.mnist("train")
+            return _flat(images[:50_000], labels[:50_000]), _flat(*amdata.mnist("test"))
         except amdata.DataNotFound:
             if name == "mnist-train":
                 raise

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from amtutor import _check, _weights
 from amtutor.data import split_digits
-from amtutor.network.ham import HAM
+from amtutor.network.ham import HAM, States
 from amtutor.network.towers import ask, one_way, pixels, tower
 from amtutor.train import Draws, Settings, Task, ranged, register
 
@@ -63,7 +64,7 @@ class TowerSettings(Settings):
 
 
 @register("tower")
-class Tower(Task):
+class Tower(Task[TowerSettings, HAM]):
     """Name digits, and complete them; the twin names them only."""
 
     Config = TowerSettings
@@ -76,18 +77,18 @@ class Tower(Task):
 
     def data(self) -> dict[str, Tensor]:
         """Digits to learn from and digits to look at, (n, 1, S, S) in [0, 1], with their names."""
-        learn, look = split_digits(self.config.digits)
+        (x, y), (held, held_y) = split_digits(self.config.digits)
         if n := self.config.held_out:
-            learn, look = tuple(v[:-n] for v in learn), tuple(v[-n:] for v in learn)
-        names = ("images", "labels", "held", "held_labels")
-        return {k: v.to(self.device) for k, v in zip(names, (*learn, *look), strict=True)}
+            x, y, held, held_y = x[:-n], y[:-n], x[-n:], y[-n:]
+        found = {"images": x, "labels": y, "held": held, "held_labels": held_y}
+        return {k: v.to(self.device) for k, v in found.items()}
 
     def build(self) -> HAM:
         """A tower that knows nothing."""
         return tower(**self.config.sizes())
 
     def loss(
-        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+        self, model: HAM, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of names, of pixels in the gaps, and of names of digits with a gap."""
         c, rows = self.config, draws.rows(len(data["images"]))
@@ -108,7 +109,7 @@ class Tower(Task):
         loss = torch.stack([weights[k] * v for k, v in losses.items()]).sum()
         return loss, {k: v.detach() for k, v in losses.items()}
 
-    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, model: HAM, data: dict[str, Tensor]) -> dict[str, float]:
         """Share of held-out digits named; the error of lower halves completed from upper ones."""
         x, y = data["held"], data["held_labels"]
         found = {"accuracy": accuracy(model, x, y, self.config.which, ASKED)}
@@ -118,7 +119,7 @@ class Tower(Task):
             found["mse_lower_half_named"] = float(gap_error(x, lower(model, x, y)))
         return found
 
-    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+    def sample(self, model: HAM, n: int, *, seed: int) -> Tensor:
         """Digits held out, three tiles each: the upper half, completed, true."""
         data = self.data()
         g = torch.Generator().manual_seed(seed)
@@ -128,7 +129,7 @@ class Tower(Task):
         rows = torch.stack([half, lower(model, true), true], 1).flatten(0, 1)
         return (255 * rows[:n]).round().byte()
 
-    def finish(self, model: nn.Module, folder: Path) -> None:
+    def finish(self, model: HAM, folder: Path) -> None:
         """Write the weights, float16, and their card, as they ship in the package."""
         c = self.config
         size = {k: v for k, v in c.sizes().items() if k != "coupling"}
@@ -182,7 +183,7 @@ def halves(side: int) -> Tensor:
 def named(ham: HAM, x: Tensor, y: Tensor, rounds: int) -> Tensor:
     """Cross-entropy of the names that whole digits get."""
     states, clamp = ask(ham, x)
-    end = ham.settle(states, steps=rounds, clamp=clamp).state
+    end = settled(ham, states, rounds, clamp)
     return F.cross_entropy(logits(ham, end["label"]), y)
 
 
@@ -192,16 +193,23 @@ def completed(
     """Losses of digits of which only ``seen`` is shown; those who see nothing are told the name."""
     told = told | ~seen.flatten(1).any(1)
     states, clamp = ask(ham, x, torch.where(told, y, -1), seen=seen)
-    end = ham.settle(states, steps=rounds, clamp=clamp).state
+    end = settled(ham, states, rounds, clamp)
     losses = {"pixels": F.binary_cross_entropy_with_logits(2 * end["image"][~seen], x[~seen])}
     if not bool(told.all()):
         losses["name_half"] = F.cross_entropy(logits(ham, end["label"][~told]), y[~told])
     return losses
 
 
+def settled(ham: HAM, states: States, rounds: int, clamp: dict) -> States:
+    """Return the states after so many rounds; of a HAM's descent they come by layer."""
+    end: Any = ham.settle(states, steps=rounds, clamp=clamp).state
+    return end
+
+
 def logits(ham: HAM, label: Tensor) -> Tensor:
     """Turn the top floor's state into logits."""
-    return ham.layers["label"].lagrangian.beta * label
+    floor: Any = ham.layers["label"]
+    return floor.lagrangian.beta * label
 
 
 # ---------------------------------------------------------------------------- what is measured
@@ -216,7 +224,7 @@ def accuracy(ham: HAM, x: Tensor, y: Tensor, which: str, rounds: int) -> float:
             top = one_way(ham, a)
         else:
             states, clamp = ask(ham, a)
-            top = ham.settle(states, steps=rounds, clamp=clamp).state["label"]
+            top = settled(ham, states, rounds, clamp)["label"]
         right += int((top.argmax(-1) == b).sum())
     return right / len(y)
 
@@ -225,7 +233,7 @@ def accuracy(ham: HAM, x: Tensor, y: Tensor, which: str, rounds: int) -> float:
 def lower(ham: HAM, x: Tensor, y: Tensor | None = None) -> Tensor:
     """Complete lower halves from upper ones, told the name or not: (B, 1, S, S) in [0, 1]."""
     states, clamp = ask(ham, x, y, seen=halves(x.shape[-1])[0])
-    return pixels(ham, ham.settle(states, steps=ASKED, clamp=clamp).state)
+    return pixels(ham, settled(ham, states, ASKED, clamp))
 
 
 def gap_error(x: Tensor, found: Tensor) -> Tensor:

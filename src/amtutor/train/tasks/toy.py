@@ -38,7 +38,7 @@ class Memories(nn.Module):
 
 
 @register("toy")
-class Toy(Task):
+class Toy(Task[ToySettings, Memories]):
     r"""Minimise the mean energy of noisy creatures, :math:`E_{LSE}(x + \sigma\epsilon)`."""
 
     Config = ToySettings
@@ -48,12 +48,12 @@ class Toy(Task):
         images = amdata.sprites(self.config.creatures).images
         return {"images": torch.from_numpy(images).to(self.device)}
 
-    def build(self) -> nn.Module:
+    def build(self) -> Memories:
         """Memories, a grey haze at first."""
         return Memories(self.config.n_memories, 24 * 24)
 
     def loss(
-        self, model: nn.Module, data: dict[str, Tensor], draws: Draws
+        self, model: Memories, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean energy of the batch, and how many memories are nearest to somebody in it."""
         clean = data["images"][draws.rows(len(data["images"]))].flatten(1).to(model.memories)
@@ -61,20 +61,18 @@ class Toy(Task):
         energy = lse_energy(x, model.memories, beta=self.config.beta).mean()
         return energy / clean.shape[1], {}
 
-    def after_step(
-        self, model: nn.Module, data: dict[str, Tensor], step: int, draws: Draws
-    ) -> None:
+    def after_step(self, model: Memories, data: dict[str, Tensor], step: int, draws: Draws) -> None:
         """Ink cannot be less than none, or more than all."""
         model.memories.clamp_(0, 1)
 
-    def evaluate(self, model: nn.Module, data: dict[str, Tensor]) -> dict[str, float]:
+    def evaluate(self, model: Memories, data: dict[str, Tensor]) -> dict[str, float]:
         """Share of memories that are nearest to no creature, and distance of creatures to them."""
         gaps = torch.cdist(data["images"].flatten(1).to(model.memories), model.memories)
         used = gaps.argmin(1).unique().numel()
         dead = 1 - used / len(model.memories)
         return {"dead_fraction": dead, "distance": float(gaps.min(1).values.mean())}
 
-    def sample(self, model: nn.Module, n: int, *, seed: int) -> Tensor:
+    def sample(self, model: Memories, n: int, *, seed: int) -> Tensor:
         """Start anywhere, far out, and go downhill: (n, 1, 24, 24) uint8."""
         generator = torch.Generator(device=self.device).manual_seed(seed)
         # Near the middle everything falls to the one memory that is most like the mean.
