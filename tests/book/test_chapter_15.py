@@ -130,6 +130,32 @@ def test_i5_the_lead_is_affine_and_grows_to_the_distance():
     torch.testing.assert_close(after, (1 - a) * lead(z) + a * (xi - other).square().sum())
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_i5_who_leads_by_one_leads_for_ever(seed):
+    """Starts with a lead from 1 to 3: at every later moment the same memory is nearest."""
+    bank = 3 * normal(40, 6, seed=seed)
+    assert torch.pdist(bank).square().min() > 1
+    starts = 10 * normal(4000, 6, seed=seed + 10)
+    two = torch.cdist(starts, bank).square().topk(2, largest=False)
+    lead = two.values[:, 1] - two.values[:, 0]
+    chosen = (lead >= 1) & (lead < 3)
+    assert chosen.sum() > 20
+    walk = latent.sample_latents(bank, start=starts[chosen], noise=0.0, record=True)
+    for state in walk.trajectory.states:
+        assert torch.equal(latent.winners(state, bank), two.indices[chosen, 0])
+
+
+def test_i5_with_three_in_reach_the_nearest_can_be_outvoted():
+    trio = torch.tensor([[-1.0, 0], [1, 0.01], [1, -0.01]], dtype=DOUBLE)
+    start = torch.tensor([[-0.01, 0.0]], dtype=DOUBLE)
+    assert latent.winners(start, trio).item() == 0
+    ends = {
+        beta: latent.sample_latents(trio, start=start, beta_whole=beta, noise=0.0).state[0, 0]
+        for beta in (1.0, 30.0)
+    }
+    assert ends[1.0] > 0.5 and ends[30.0] < -0.99
+
+
 def test_i5_two_memories_share_by_the_formula():
     pair = torch.zeros(2, 128)
     pair[0, 0], pair[1, 1] = 128**0.5, 0.6 * 128**0.5
@@ -152,6 +178,20 @@ def test_i5_noise_of_the_paper_is_a_tenth_of_langevins():
         torch.zeros(1, 50), start=torch.zeros(400, 50), generator=generator()
     )
     assert float(walk.state.std()) == pytest.approx(0.0115, abs=3e-4)
+
+
+def test_i5_parts_come_nearer_than_wholes_and_are_more():
+    """The nearest block of each part is together at least as near as the nearest whole."""
+    bank, z = normal(50, 16), normal(300, 16, seed=1)
+    whole = bank[latent.winners(z, bank)]
+    pieces = [
+        part[latent.winners(asked, part)]
+        for asked, part in zip(z.chunk(4, 1), bank.chunk(4, 1), strict=True)
+    ]
+    parts = torch.cat(pieces, 1)
+    near, nearer = ((z - y).square().sum(1) for y in (whole, parts))
+    assert (nearer <= near + 1e-12).all() and nearer.mean() < 0.8 * near.mean()
+    assert len(parts.unique(dim=0)) > 50 >= len(whole.unique(dim=0))
 
 
 # -- I5: the run ----------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ TEMPLATE = BOOK / "00_template.md"
 CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.md"))
 # Chapters that are still to be shortened. Whoever has done it takes the line out.
 TOO_LONG = {
-    "15_a_latent_memory",
 }
 FILLER = (
     r"delv(?:e|es|ing)|crucial(?:ly)?|seamless(?:ly)?|leverag(?:e|es|ing)|in essence"

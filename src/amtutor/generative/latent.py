@@ -12,7 +12,7 @@ where :math:`\Omega` stops the gradient. A new picture is a descent of :math:`E_
 decoded (EM 8).
 
 **On beta.** EM's beta multiplies the whole square :math:`\|z-\xi\|^2`, the ``beta`` of the rest of
-this library half of it. Here it is called ``beta_whole``, twice our beta: EM's energy is *twice*
+this library half of it. Here it is called ``beta_whole``, half our beta: EM's energy is *twice*
 `lse_energy` at ``beta=2 * beta_whole``, and its gradient at the same place is twice as long. A step
 of EM of size 0.05 goes a tenth of the way to the memory.
 """
@@ -65,7 +65,7 @@ def energy(z: Tensor, memories: Tensor, *, beta_whole: float | Tensor) -> Tensor
 
     Args:
         z: (\*batch, d). memories: (K, d).
-        beta_whole: > 0; multiplies the whole square, twice our beta.
+        beta_whole: > 0; multiplies the whole square; our beta is twice this number.
 
     Returns:
         (\*batch).
