@@ -193,3 +193,45 @@ def test_strides_do_the_work_and_say_who_rests(separation):
     assert (made == 100).float().mean() > 0.9 and torch.equal(rests, made[:, 0] == 100)
     assert torch.equal(state[rests], xi[:50][rests])
     assert memory.is_fixed_point(state[rests]).all()
+
+
+@pytest.mark.parametrize(
+    "separation", [Polynomial(11), RectifiedPolynomial(10), Exponential(), Exponential(0.05)],
+    ids=repr,
+)  # fmt: skip
+@pytest.mark.parametrize("rule", ["exact", "gradient"])
+def test_ties_between_unequal_overlaps_are_left_as_they_are(separation, rule):
+    """Memories that are column permutations of each other: only whole numbers know of such ties."""
+    for seed in range(60):
+        g = torch.Generator().manual_seed(seed)
+        base = spins(20, 30, seed=seed)
+        first, second = (torch.randperm(30, generator=g) for _ in range(2))
+        memory = DiscreteDenseAM(torch.cat([base, base[:, first], base[:, second]]), separation)
+        query = torch.cat([spins(16, 30, seed=seed + 1), corrupted(memory.patterns[:4], 0.2)])
+        assert_same(*both(memory, query, rule=rule))
+
+
+@pytest.mark.parametrize("recall", [fast.recall, DiscreteDenseAM.recall])
+def test_recall_takes_one_thread_and_gives_the_others_back(recall):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(3)
+    try:
+        memory = DiscreteDenseAM(spins(5, 9), Polynomial(2))
+        recall(memory, spins(2, 9), callback=lambda *_: seen.append(torch.get_num_threads()))
+        assert set(seen[1:]) == {1} and len(seen) > 1 and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_twin_asks_for_a_binary_memory():
+    with pytest.raises(TypeError, match="memory: got a int 3, expected a DiscreteDenseAM"):
+        fast.recall(3, spins(2, 9))
+
+
+def test_the_twin_follows_the_memory_when_it_changes():
+    memory, other = (DiscreteDenseAM(spins(7, 20, seed=s), Polynomial(3)) for s in (1, 2))
+    query = spins(5, 20, seed=3)
+    assert_same(*both(memory, query))
+    memory.load_state_dict(other.state_dict())
+    assert_same(*both(memory, query))
+    assert_same(*both(memory.double(), query))

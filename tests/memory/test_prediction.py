@@ -186,6 +186,115 @@ def test_one_of_two_answers_below_mix_1_and_their_mean_at_1():
     assert min(abs(one[0] - 1.2), abs(one[0] + 1.0)) < 0.05
 
 
+@pytest.mark.parametrize("by", [1e4, -3e3])
+def test_far_from_the_origin_float32_answers_as_here(by):
+    x, y, features, targets = (torch.round(64 * v.float()) / 64 for v in problem())
+    here = {"beta": 2.0, "mix": 0.5}
+    pairs, moved = (features, targets), (features + by, targets - by)
+    at, there = (x, y, *pairs), (x + by, y - by, *moved)
+    torch.testing.assert_close(
+        pred.mixed_energy(*there, **here), pred.mixed_energy(*at, **here), rtol=0, atol=1e-5
+    )
+    sharp = pred.mixed_energy(*moved, *moved, beta=1e5, mix=0.5)
+    assert sharp.tolist() == [0.0] * 5  # on a memory, to the last bit
+    near = pred.recall(*at, clamp="x", steps=5, **here)
+    far = pred.recall(*there, clamp="x", steps=5, **here)
+    grid = 2.0**-23 * abs(by)  # of float32 there
+    torch.testing.assert_close(far.y + by, near.y, rtol=0, atol=2 * grid)
+    weights = [
+        torch.softmax(pred.log_weights(a, f, beta=2.0), -1)
+        for a, f in ((x, features), (x + by, moved[0]))
+    ]
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-5)
+    means = [
+        pred.nadaraya_watson(a, f, targets, beta=2.0)
+        for a, f in ((x, features), (x + by, moved[0]))
+    ]
+    torch.testing.assert_close(means[1], means[0], rtol=0, atol=1e-4)
+    short = pred.clamped_descent(
+        pred.log_weights(x, features, beta=1.0), moved[1], y - by, kappa=1.0, steps=5
+    )
+    torch.testing.assert_close(short, far.y, rtol=0, atol=4 * grid)
+
+
+def test_recall_calls_back_with_pairs_in_their_own_units():
+    x, y, features, targets = problem()
+    seen = []
+    run = pred.recall(
+        x, y, features, targets, beta=2.0, mix=0.5, clamp="x", steps=3, record=True,
+        callback=lambda step, pair: seen.append((step, pair)),
+    )  # fmt: skip
+    assert [step for step, _ in seen] == [0, 1, 2, 3]
+    torch.testing.assert_close(torch.stack([pair for _, pair in seen]), run.trajectory.states)
+    assert torch.equal(run.state, torch.cat([run.x, run.y], -1)) and torch.equal(run.x, x)
+
+
+# ---------------------------------------------------------------------------- the scale of data
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1e-8, 1e12, 1e90])
+def test_answers_do_not_depend_on_the_units(scale):
+    rng = np.random.default_rng(0)
+    X, new = rng.normal(size=(60, 3)), rng.normal(size=(9, 3))
+    y = np.sin(X[:, 0])
+    plain, scaled = Regressor().fit(X, y), Regressor().fit(X * scale, y)
+    assert scaled.beta_ == pytest.approx(plain.beta_ / scale**2, rel=1e-9)
+    assert scaled.predict(new * scale) == pytest.approx(plain.predict(new), rel=1e-9)
+    other = Regressor().fit(X, y * scale)
+    assert other.predict(new) == pytest.approx(plain.predict(new) * scale, rel=1e-9)
+    labels = (y > 0).astype(int)
+    wanted = Classifier().fit(X, labels).predict_proba(new)
+    found = Classifier().fit(X * scale, labels).predict_proba(new * scale)
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e200, 1e305])
+def test_scales_that_doubles_cannot_square_get_a_line(scale):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 2)), rng.normal(size=20)
+    with pytest.raises(ValueError, match="X: entries lie .* expected 1e-100 to 1e.100") as caught:
+        Regressor().fit(X * scale, y)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="y: entries lie .* expected 1e-100 to 1e.100"):
+        Regressor().fit(X, y * scale)
+    if scale > 1:
+        with pytest.raises(ValueError, match="X: entries lie"):
+            Regressor().fit(X, y).predict(X * scale)
+
+
+def test_left_out_beta_is_the_best_of_those_it_looked_at():
+    """By brute force: every place predicted from all others, at each precision of the grid."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(40, 2)).round(1)
+    X[5:9] = X[4]  # several pairs at one place
+    y, weight = np.sin(2 * X[:, 0]) + 0.1 * rng.normal(size=40), rng.integers(1, 4, 40)
+    model = Regressor().fit(X, y, weight)
+    target = (y - model._mean) / model._scale
+
+    def loss(beta):
+        total = 0.0
+        for i in range(40):
+            others = (X != X[i]).any(1)
+            score = np.where(others, -beta / 2 * ((X - X[i]) ** 2).sum(1), -np.inf)
+            p = weight * np.exp(score - score.max())
+            total += weight[i] * (p @ target / p.sum() - target[i]) ** 2
+        return total
+
+    step = np.geomspace(1, 10, 30)
+    grid = [model.beta_ * s for s in (*step, *1 / step)]
+    nearby = [loss(b) for b in grid if 0.5 * model.beta_ < b < 2 * model.beta_]
+    assert loss(model.beta_) <= 1.05 * min(nearby)
+    assert loss(model.beta_) < min(loss(model.beta_ * 30), loss(model.beta_ / 30))
+
+
+def test_blocks_of_the_left_out_search_change_nothing(monkeypatch):
+    rng = np.random.default_rng(4)
+    X, y = rng.normal(size=(70, 2)).round(1), rng.integers(0, 3, 70)
+    whole = Classifier().fit(X, y).beta_
+    monkeypatch.setattr(pred, "_BLOCK", 200)
+    assert Classifier().fit(X, y).beta_ == pytest.approx(whole, rel=1e-12)
+
+
 # ---------------------------------------------------------------------------- learned memories
 
 
@@ -329,7 +438,7 @@ def test_a_far_query_gets_an_answer():
         ({"n_memories": 9}, "n_memories = 9: expected at most n_samples = 4"),
         ({"n_memories": 1}, "n_memories = 1: expected >= 2, one per class"),
         ({"beta": "loud"}, "beta = 'loud': expected a finite number > 0 or 'auto'"),
-        ({"beta": -1.0}, "beta = -1.0: expected a finite number > 0"),
+        ({"beta": -1.0}, "beta = -1.0: expected a finite number > 0 or 'auto'"),
         ({"mix": 0.0}, r"mix = 0.0: expected a number in \(0, 1\]"),
         ({"mix": 1.5}, r"mix = 1.5: expected a number in \(0, 1\]"),
         ({"steps": 0}, "steps = 0: expected a whole number >= 1"),
@@ -337,6 +446,18 @@ def test_a_far_query_gets_an_answer():
         ({"alpha": -1.0}, "alpha = -1.0: expected a finite number >= 0"),
         ({"max_iter": 0}, "max_iter = 0: expected a whole number >= 1"),
         ({"n_init": 1.5}, "n_init = 1.5: expected a whole number >= 1"),
+        (
+            {"beta": np.array([0.01, 100.0])},
+            "beta = ndarray of float64 of shape .2,.: expected a .*",
+        ),
+        (
+            {"beta": 10**400},
+            "beta = a whole number of 1329 bits: expected a finite number > 0 or .*",
+        ),
+        ({"beta": True}, "beta = True: expected a finite number > 0 or 'auto'"),
+        ({"alpha": "1"}, "alpha = '1': expected a finite number >= 0"),
+        ({"mix": "0.5"}, r"mix = '0.5': expected a number in \(0, 1\]"),
+        ({"step_size": "1"}, r"step_size = '1': expected a number in \(0, 2\)"),
     ],
 )
 def test_bad_settings(settings, line):
@@ -361,11 +482,47 @@ def test_bad_questions():
     ask = {"beta": 1.0, "mix": 0.5, "clamp": "x"}
     with pytest.raises(ValueError, match="clamp = 'z': expected one of 'x', 'y', None"):
         pred.recall(x, y, features, targets, **ask | {"clamp": "z"})
-    with pytest.raises(ValueError, match="mix = 1.0: expected a number above 0 and below 1"):
+    with pytest.raises(ValueError, match=r"mix = 1.0: expected a number in \(0, 1\)"):
         pred.recall(x, y, features, targets, **ask | {"mix": 1.0})
-    with pytest.raises(ValueError, match=r"mix = 2: expected a number in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"mix = 2.0: expected a number in \[0, 1\]"):
         pred.mixed_energy(x, y, features, targets, beta=1.0, mix=2)
     with pytest.raises(ValueError, match=r"y: got shape \(2, 3\), expected x's batch \(3,\)"):
         pred.mixed_energy(x, y[:2], features, targets, beta=1.0, mix=0.5)
     with pytest.raises(ValueError, match="y: got torch.float32"):
         pred.recall(x, y.float(), features, targets, **ask)
+
+
+@pytest.mark.parametrize(
+    "call, line",
+    [
+        (lambda x, y, a, b: pred.log_weights(x, a, beta=-1), "beta = -1.0: expected a finite"),
+        (lambda x, y, a, b: pred.log_weights(x[:, :2], a, beta=1), r"x: got .* shape \(n, 4\)"),
+        (lambda x, y, a, b: pred.nadaraya_watson(x, a, b[:2], beta=1), "targets: got 2 rows"),
+        (
+            lambda x, y, a, b: pred.clamped_descent(x[:, :1], b, y, kappa=1, steps=1),
+            r"pull: got .* shape \(n, 5\)",
+        ),
+        (
+            lambda x, y, a, b: pred.clamped_descent(x @ a.T, b, y, kappa=-1, steps=1),
+            "kappa = -1.0: expected a finite number >= 0",
+        ),
+        (
+            lambda x, y, a, b: pred.clamped_descent(x @ a.T, b, y, kappa=1, steps=0),
+            "steps = 0: expected a whole number >= 1",
+        ),
+        (
+            lambda x, y, a, b: pred.clamped_descent(
+                x @ a.T, b, y, kappa=1, steps=1, step_size=np.nan
+            ),
+            "step_size = nan: expected a finite number > 0",
+        ),
+        (
+            lambda x, y, a, b: pred.mixed_energy(x, y, a, b[:3], beta=1, mix=0.5),
+            "targets: got 3 rows, expected 5, one for each of features",
+        ),
+    ],
+)
+def test_bad_pieces(call, line):
+    with pytest.raises(ValueError, match=line) as caught:
+        call(*problem())
+    assert "\n" not in str(caught.value)

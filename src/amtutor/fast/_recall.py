@@ -1,11 +1,11 @@
-r"""One asynchronous sweep, hand-scheduled: the same bits as ``DiscreteDenseAM.sweep``, sooner.
+r"""One asynchronous sweep, hand-scheduled: the same bits as ``discrete.Sweeps.sweep``, sooner.
 
 The plain sweep asks every memory at every visit. This one spends work only where a bit *changes*:
 
 1. **A clear case needs no votes.** Where one memory outvotes all others together, and provably
    goes on doing so for the next s flips, all visits up to then copy that memory
    (:class:`_Strides`).
-2. **A doubtful case goes from flip to flip.** The identity of ``DiscreteDenseAM.flip_gains``
+2. **A doubtful case goes from flip to flip.** The identity of ``discrete.Sweeps.margins``
    gives, from one matrix product, by how much every bit is held. That stays right until the next
    flip, so the first visit with a negative margin is found without making the visits before it
    (:class:`_Walk`). After 8, 32, 128, ... flips more, the case may have become clear: back to 1.
@@ -25,12 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amtutor import _check
 from amtutor.descent import Descent
-from amtutor.memory.discrete import DiscreteDenseAM
+from amtutor.memory.discrete import PIECE, DiscreteDenseAM, recall_by
 
 __all__ = ["FastSweep", "recall"]
-
-PIECE = 2**18  # overlaps (queries x memories) in one piece
 
 
 def recall(
@@ -53,9 +52,12 @@ def recall(
     >>> recall(memory, [-1, 1, 1, 1, 1], order="sequential").state.tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    engine = memory._kept.get("twin") or FastSweep(memory)
-    memory._kept["twin"] = engine
-    return memory._recall_by(engine, state, rule, max_sweeps, order, generator, record, callback)
+    if not isinstance(memory, DiscreteDenseAM):
+        raise TypeError(f"memory: got a {_check.describe(memory)}, expected a DiscreteDenseAM")
+    if "twin" not in memory.kept:
+        memory.kept["twin"] = FastSweep(memory)
+    twin = memory.kept["twin"]
+    return recall_by(twin, memory, state, rule, max_sweeps, order, generator, record, callback)
 
 
 class FastSweep:
@@ -91,23 +93,23 @@ class FastSweep:
         state.copy_(board[:, :-1])
         return rests
 
-    def calm(self, state: Tensor, rule: str) -> Tensor:
+    def at_rest(self, state: Tensor, rule: str) -> Tensor:
         """Return (Q,): True where no visit would flip a bit; doubtful rows ask the plain form."""
         answer = torch.empty(len(state), dtype=torch.bool, device=state.device)
         for some in torch.arange(len(state), device=state.device).split(self.piece):
             if len(some):
-                answer[some] = self._calm(state[some], rule)
+                answer[some] = self._at_rest(state[some], rule)
         return answer
 
-    def _calm(self, state: Tensor, rule: str) -> Tensor:
+    def _at_rest(self, state: Tensor, rule: str) -> Tensor:
         weights = self.weights(rule)
-        side, bend, size = weights(weights.start(self.memory._overlaps(state)))
-        margins, noise = (side @ weights.patterns) * state + bend, weights.noise(size, bend)
-        calm = (margins > noise).all(1)
-        doubt = ~calm & ~(margins < -noise).any(1)
+        level, tilt, size = weights(weights.start(self.memory.sweeps.overlaps(state)))
+        margins, noise = (level @ weights.patterns) * state + tilt, weights.noise(size, tilt)
+        rests = (margins > noise).all(1)
+        doubt = ~rests & ~(margins < -noise).any(1)
         if bool(doubt.any()):
-            calm[doubt] = self.memory.calm(state[doubt], rule)
-        return calm
+            rests[doubt] = self.memory.sweeps.at_rest(state[doubt], rule)
+        return rests
 
     def weights(self, rule: str) -> _Tabulated | _Relative:
         """Return the tables of one rule."""
@@ -252,8 +254,8 @@ class _ExponentialStrides(_Strides):
 
     def certain(self, h: Tensor, leader: Tensor, lead: Tensor, spare: Tensor) -> Tensor:
         """Return infinity where the bound holds, else -1."""
-        pull = h.sub_(lead - 2).mul_(self.beta).exp_().scatter_(1, leader, 0)
-        rest = pull.sum(1, keepdim=True).double()
+        votes = h.sub_(lead - 2).mul_(self.beta).exp_().scatter_(1, leader, 0)
+        rest = votes.sum(1, keepdim=True).double()
         return torch.where(rest * self.more + self.flushed < 1, math.inf, -1.0)
 
 
@@ -286,7 +288,7 @@ class _Walk:
         self.result = state, made
         self.state, self.pos = state.to(weights.dtype, copy=True), made.clone()
         self.rows = torch.arange(queries, device=state.device)
-        self.h = weights.start(memory._overlaps(state[:, : self.dim]))
+        self.h = weights.start(memory.sweeps.overlaps(state[:, : self.dim]))
         self.space = weights.space(queries)
         self.change = torch.empty_like(self.h)
 
@@ -305,11 +307,11 @@ class _Walk:
 
     def _to_next_flip(self) -> None:
         """Move each row past its next visit that flips its bit (a doubtful one is decided)."""
-        side, bend, size = self.weights(self.h, self.space)
+        level, tilt, size = self.weights(self.h, self.space)
         margins = torch.empty_like(self.state)
-        torch.mm(side, self.weights.patterns, out=margins[:, : self.dim])
-        margins.mul_(self.state).add_(bend)[:, self.dim] = math.inf
-        noise = self.weights.noise(size, bend)
+        torch.mm(level, self.weights.patterns, out=margins[:, : self.dim])
+        margins.mul_(self.state).add_(tilt)[:, self.dim] = math.inf
+        noise = self.weights.noise(size, tilt)
         bits, held = self._ahead(), margins > noise
         waits = held.gather(1, bits)
         if float(waits.float().mean()) < 1 - self.crowded:
@@ -343,17 +345,17 @@ class _Walk:
         rows = (self.pos[:, 0] < self.end).nonzero()[:, 0]
         block = min(64, self.reach, self.end - int(self.pos[rows].max()))
         spins = self.state[rows, : self.dim].to(self.memory.patterns.dtype)
-        self.memory.sweep(spins, bits[rows, :block], self.rule)
+        self.memory.sweeps.sweep(spins, bits[rows, :block], self.rule)
         self.state[rows, : self.dim] = spins.to(self.state.dtype)
-        self.h[rows] = self.weights.start(self.memory._overlaps(spins))
+        self.h[rows] = self.weights.start(self.memory.sweeps.overlaps(spins))
         self.pos[rows] += block
 
     def _plain_decision(self, row: int, bit: int) -> bool:
         """Return whether this visit flips its bit, by the plain vote."""
-        xi = self.memory._columns[bit][None]
+        xi = self.memory.sweeps.columns[bit][None]
         value = int(self.state[row, bit])
         clamped = self.weights.overlaps(self.h[row])[None] - xi * value
-        vote = self.memory._vote(xi, clamped, self.memory._pull(self.rule), self.rule)
+        vote = self.memory.sweeps.vote(xi, clamped, self.memory.sweeps.votes(self.rule), self.rule)
         return float(vote) * value < 0
 
     def _retire(self) -> None:
@@ -389,12 +391,12 @@ class _Shared:
     @cached_property
     def steps(self) -> Tensor:
         """What a flip adds to the overlaps: row i of bit i from +1, D+i from -1; row 2D: none."""
-        step = 2 * self.memory._columns.to(self.whole)
+        step = 2 * self.memory.sweeps.columns.to(self.whole)
         return torch.cat([-step, step, step.new_zeros(1, self.k)])
 
-    def noise(self, size: Tensor, bend: Tensor) -> Tensor:
-        """Bound a margin's rounding error: bend is never positive, or |bend| <= |side|."""
-        return (size * (3 * self.gamma)).add_(self.flushed).sub_(bend, alpha=self.gamma)
+    def noise(self, size: Tensor, tilt: Tensor) -> Tensor:
+        """Bound a margin's rounding error: tilt is never positive, or |tilt| <= |level|."""
+        return (size * (3 * self.gamma)).add_(self.flushed).sub_(tilt, alpha=self.gamma)
 
     def space(self, queries: int) -> tuple[Tensor, Tensor]:
         """Return room for two (Q, K) results, so that rounds need not ask for memory."""
@@ -403,9 +405,9 @@ class _Shared:
 
 
 class _Tabulated(_Shared):
-    """Side and bend of a polynomial, looked up by whole-number overlap (kept as table index).
+    """Level and tilt of a polynomial, looked up by whole-number overlap (kept as table index).
 
-    side = (G(h+1) + G(h-1)) / 2 and bend = (G(h-1) - G(h+1)) / 2; margin = sigma Xi^T side + bend.
+    level, tilt = (G(h-1) +- G(h+1)) / 2; margin = sigma Xi^T level + tilt.
     """
 
     def __init__(self, memory, rule: str):
@@ -413,10 +415,10 @@ class _Tabulated(_Shared):
         # float32 holds 2**-126 .. 2**127: enough if a typical overlap sqrt(D) is not flushed away
         small = memory.n_patterns < 2**20 and (n - 1) / 2 * math.log2(dim + 2) < 180
         super().__init__(memory, torch.float32 if small else torch.float64, torch.int64)
-        pull = memory._pull(rule)
-        scale = 2.0 ** (100 - math.frexp(float(pull.side.abs().max()))[1]) if small else 1.0
-        self.side, self.bend = ((x * scale).to(self.dtype) for x in (pull.side, pull.bend))
-        self.odd = bool(self.side[0] < 0)  # G odd: an opposite memory pulls to its negative
+        votes = memory.sweeps.votes(rule)
+        scale = 2.0 ** (100 - math.frexp(float(votes.level.abs().max()))[1]) if small else 1.0
+        self.level, self.tilt = ((x * scale).to(self.dtype) for x in (votes.level, votes.tilt))
+        self.odd = bool(self.level[0] < 0)  # G odd: an opposite memory pulls to its negative
         self.offset = dim
 
     def start(self, overlaps: Tensor) -> Tensor:
@@ -428,18 +430,18 @@ class _Tabulated(_Shared):
         return h - self.offset
 
     def __call__(self, h: Tensor, space=None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return side (Q, K), the sum of bend (Q, 1), and the sum of |side| (Q, 1)."""
-        side, bend = (room[: len(h)] for room in space or self.space(len(h)))
-        total = torch.gather(self.bend.expand(len(h), -1), 1, h, out=bend).sum(1, keepdim=True)
-        torch.gather(self.side.expand(len(h), -1), 1, h, out=side)
-        size = torch.abs(side, out=bend) if self.odd else side
-        return side, total, size.sum(1, keepdim=True)
+        """Return level (Q, K), the sum of tilt (Q, 1), and the sum of |level| (Q, 1)."""
+        level, tilt = (room[: len(h)] for room in space or self.space(len(h)))
+        total = torch.gather(self.tilt.expand(len(h), -1), 1, h, out=tilt).sum(1, keepdim=True)
+        torch.gather(self.level.expand(len(h), -1), 1, h, out=level)
+        size = torch.abs(level, out=tilt) if self.odd else level
+        return level, total, size.sum(1, keepdim=True)
 
 
 class _Relative(_Shared):
-    """Side and bend of the exponential, relative to each row's largest overlap (kept as floats).
+    """Level and tilt of the exponential, relative to each row's largest overlap (kept as floats).
 
-    G(c) = e^(beta c) up to a factor, so side = w = e^(beta h), bend = -tanh(beta) w, up to another.
+    G(c) = e^(beta c) up to a factor: level = w = e^(beta h), tilt = -tanh(beta) w, up to another.
     """
 
     def __init__(self, memory, rule: str):
@@ -457,8 +459,8 @@ class _Relative(_Shared):
         return h.to(torch.int64)
 
     def __call__(self, h: Tensor, space=None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return side (Q, K), the sum of bend (Q, 1), and the sum of |side| (Q, 1)."""
-        side = (space or self.space(len(h)))[0][: len(h)]
-        torch.sub(h, h.amax(1, keepdim=True), out=side).mul_(self.beta).exp_()
-        size = side.sum(1, keepdim=True)
-        return side, -self.slope * size, size
+        """Return level (Q, K), the sum of tilt (Q, 1), and the sum of |level| (Q, 1)."""
+        level = (space or self.space(len(h)))[0][: len(h)]
+        torch.sub(h, h.amax(1, keepdim=True), out=level).mul_(self.beta).exp_()
+        size = level.sum(1, keepdim=True)
+        return level, -self.slope * size, size

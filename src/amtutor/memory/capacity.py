@@ -32,31 +32,44 @@ __all__ = [
     "wilson_interval",
 ]
 
+MOST_POWER = 1000  # of a moment; beyond, whole numbers of 100 000 bits would be summed for minutes
+MOST_BITS = 2**31  # of the patterns of one trial: 8 GB in float32
+
 # ------------------------------------------------------------------ the formulas
 
 
 def sign_sum_moment(power: int, count: int) -> int:
     r"""Return <X^power> of a sum X of ``count`` independent random signs, exactly.
 
-    MM 2.10 says :math:`(2p-1)!!\, D^p` for power 2p, which is its limit at large count. With one
-    sign s taken apart, <X g(X)> = count <s g(Y + s)>, Y having count - 1 signs; expand the power.
+    MM 2.10 says :math:`(2p-1)!!\, D^p` for power 2p, which is its limit at large count. ``power``
+    is at most 1000.
 
     >>> sign_sum_moment(4, 9), sign_sum_moment(4, 10), 3 * 10**2
     (225, 280, 300)
     """
-    _check.count("power", power, least=0)
+    _check.count("power", power, least=0, most=MOST_POWER)
     _check.count("count", count, least=0)
     if power % 2:
         return 0
-    return _even_moment(power // 2, count)
+    if count <= 4 * power:  # few signs: every number of minus signs k, one by one
+        return (
+            sum(math.comb(count, k) * (count - 2 * k) ** power for k in range(count + 1)) >> count
+        )
+    return _even_moments(power // 2, count)[-1]
 
 
-@lru_cache(maxsize=100_000)
-def _even_moment(half: int, count: int) -> int:
-    if half == 0 or count == 0:
-        return int(half == 0)
-    below = (math.comb(2 * half - 1, 2 * j) * _even_moment(j, count - 1) for j in range(half))
-    return count * sum(below)
+@lru_cache(maxsize=1000)
+def _even_moments(half: int, count: int) -> tuple[int, ...]:
+    """<X^0>, <X^2>, ..., <X^2half>, each from those before it.
+
+    cosh(t)^count makes these moments; its slope times cosh(t) is count sinh(t) times itself.
+    """
+    moments = [1]
+    for k in range(1, half + 1):
+        gain = sum(math.comb(2 * k - 1, 2 * j) * moments[j] for j in range(k))
+        loss = sum(math.comb(2 * k - 1, 2 * j - 1) * moments[j] for j in range(1, k))
+        moments.append(count * gain - loss)
+    return tuple(moments)
 
 
 def noise_variance(n: int, dim: int, n_patterns: int, *, exact: bool = False) -> float:
@@ -89,9 +102,11 @@ def error_probability(n: int, dim: int, n_patterns: int, *, exact: bool = False)
     0.0041
     """
     noise = _noise(n, dim, n_patterns, exact)
-    if noise == 0:
+    try:
+        ratio = (dim - 1) ** (2 * n - 2) / noise
+    except (ZeroDivisionError, OverflowError):  # no noise, or next to none
         return 0.0
-    return 0.5 * math.erfc(math.sqrt((dim - 1) ** (2 * n - 2) / noise / 2))
+    return 0.5 * math.erfc(math.sqrt(ratio / 2))
 
 
 def capacity(n: int, dim: int, *, error: float = 0.01, exact: bool = False) -> float:
@@ -101,31 +116,31 @@ def capacity(n: int, dim: int, *, error: float = 0.01, exact: bool = False) -> f
 
     The tail of MM 2.15 is one-sided: alpha = 2.326 for 1 %. (MM prints 2.576, which leaves 1 % in
     *two* tails and belongs to ``error=0.005``.) ``exact=True`` solves MM 2.15 with the exact
-    variance and the signal (D-1)^(n-1). ``error`` lies between 0 and 1/2.
+    variance and the signal (D-1)^(n-1). ``error`` lies between 0 and 1/2. inf where a float cannot
+    hold it.
 
     >>> round(capacity(2, 1000), 1), round(capacity(2, 1000, error=0.005), 1)
     (184.8, 150.7)
     """
     alpha = -NormalDist().inv_cdf(_level(error))
-    signal = (dim - 1) ** (2 * n - 2) if exact else dim ** (2 * n - 2)
     one = _noise(n, dim, 2 if exact else 1, exact)  # the noise of a single other memory
-    if one == 0:
+    signal = (dim - 1) ** (2 * n - 2) if exact else dim ** (2 * n - 2)
+    try:
+        return signal / one / alpha**2 + (1 if exact else 0)
+    except (ZeroDivisionError, OverflowError):
         return math.inf
-    return signal / one / alpha**2 + (1 if exact else 0)
 
 
 def _level(error: float) -> float:
-    if not 0 < _check.number_or_fail("error", error, "a number between 0 and 0.5") < 0.5:
-        raise _check.fail("error", error, "a number between 0 and 0.5")
-    return error
+    return _check.between("error", error, 0, 0.5, ends="()")
 
 
 def _noise(n: int, dim: int, n_patterns: int, exact: bool) -> int:
     """Check the arguments and return Sigma^2 as a whole number."""
-    _check.count("n", n)
+    _check.count("n", n, most=MOST_POWER // 2)
     _check.count("dim", dim)
     _check.count("n_patterns", n_patterns, most=10**300)
-    if exact:
+    if _check.boolean("exact", exact):
         return (n_patterns - 1) * sign_sum_moment(2 * n - 2, dim - 1)
     return math.prod(range(1, 2 * n - 2, 2)) * n_patterns * dim ** (n - 1)
 
@@ -166,7 +181,8 @@ def measure_error_rate(
     memory (MM 2.6: "gradient" is its rule; "exact" compares energies). A tie is no error.
 
     Raises:
-        ValueError: a count is below 1 (n_patterns below 1), or the rule is unknown.
+        ValueError, TypeError: a count is below 1 or asks for more than 2**31 bits at once, or the
+            separation or the rule is unknown.
 
     >>> from amtutor.memory.separations import Polynomial
     >>> g = torch.Generator().manual_seed(0)
@@ -174,19 +190,23 @@ def measure_error_rate(
     >>> found.low < error_probability(2, 100, 19, exact=True) < found.high
     True
     """
-    for name, value in (("dim", dim), ("n_patterns", n_patterns), ("trials", trials)):
-        _check.count(name, value)
+    if not isinstance(separation, Separation):
+        raise TypeError(f"separation: got a {_check.describe(separation)}, expected a Separation")
+    dim = _check.count("dim", dim, most=MOST_BITS)
+    n_patterns = _check.count("n_patterns", n_patterns, most=MOST_BITS // dim)
     _check.choice("rule", rule, RULES)
+    _check.generator("generator", generator)
     probes = min(_check.count("probes", probes), n_patterns)
     wrong = []
-    for _ in range(trials):
+    for _ in range(_check.count("trials", trials)):
         device = "cpu" if generator is None else generator.device
         bits = torch.randint(
             0, 2, (n_patterns, dim), generator=generator, device=device, dtype=torch.int8
         )
         memory = DiscreteDenseAM(2 * bits.to(torch.float32) - 1, separation)
-        for rows in memory._parts(memory.patterns[:probes]):
-            margins = memory._margins(rows, memory._overlaps(rows), rule)
+        sweeps = memory.sweeps
+        for rows in sweeps.parts(memory.patterns[:probes]):
+            margins = sweeps.margins(rows, sweeps.overlaps(rows), rule)
             wrong.append((margins < 0).sum(-1))
     return _error_rate(torch.cat(wrong).double().reshape(trials, probes), dim)
 
@@ -235,7 +255,10 @@ def measure_capacity(
     Raises:
         ValueError: guess is not positive, or fewer than three K showed any error.
     """
-    _check.positive("guess", guess)
+    guess = _check.positive("guess", guess)
+    bits, dim = _check.count("bits", bits), _check.count("dim", dim, most=MOST_BITS)
+    if 2 * guess * dim > MOST_BITS:
+        raise _check.fail("guess", guess, f"a number <= {MOST_BITS // (2 * dim)} at this dim")
     alpha = -NormalDist().inv_cdf(_level(error))
     points = []
     for factor in (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0):
@@ -269,19 +292,54 @@ def weighted_fit(columns: Any, y: Any, spread: Any) -> tuple[Tensor, Tensor]:
     ``columns`` is (C, P), ``y`` and its standard errors ``spread`` are (P,). Returns the
     coefficients (C,) and their covariance (C, C), float64.
 
+    Raises:
+        ValueError: shapes that do not fit, an entry that is not finite, a standard error that is
+            not above 0, or columns that depend on each other.
+
     >>> fit, cov = weighted_fit([[1, 1, 1], [0, 1, 2]], [1, 3, 5], [1, 1, 1])
     >>> [round(c, 6) + 0 for c in fit.tolist()], round(float(cov[1, 1]), 6)
     ([1.0, 2.0], 0.5)
     """
-    columns, y, spread = (torch.as_tensor(v, dtype=torch.float64) for v in (columns, y, spread))
+    columns, y, spread = (
+        _numbers(name, v) for name, v in (("columns", columns), ("y", y), ("spread", spread))
+    )
+    _check.matrix("columns", columns)
+    _check.shape("y", y, columns.shape[1:])
+    _check.shape("spread", spread, columns.shape[1:])
+    if not (spread > 0).all():
+        raise ValueError(f"spread: {int((spread <= 0).sum())} of {len(spread)} are not above 0")
     design = (columns / spread).T
+    if torch.linalg.matrix_rank(design) < len(columns):
+        raise ValueError(
+            f"columns: {len(columns)} that depend on each other at {len(y)} points, expected "
+            "independent ones"
+        )
     cov = torch.linalg.inv(design.T @ design)
     return cov @ design.T @ (y / spread), cov
 
 
+def _numbers(name: str, values: Any) -> Tensor:
+    try:
+        found = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"{name}: got a {_check.describe(values)}, expected numbers") from None
+    return _check.finite(name, found)
+
+
 def wilson_interval(hits: float, total: float, *, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's interval for a proportion; it never leaves [0, 1] and is wide at 0 hits."""
+    """Return Wilson's interval for a proportion; it holds hits / total and never leaves [0, 1].
+
+    ``hits`` and ``total`` may be effective numbers, not whole.
+
+    Raises:
+        ValueError: total is not above 0, or hits not between 0 and total.
+
+    >>> [round(end, 3) for end in wilson_interval(0, 10)]
+    [0.0, 0.278]
+    """
+    total = _check.positive("total", total)
+    hits, z = _check.between("hits", hits, 0, total), _check.positive("z", z)
     p, weight = hits / total, z * z / total
     centre = (p + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(p * (1 - p) / total + weight / (4 * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))

@@ -20,9 +20,8 @@ The two estimators are scikit-learn's in every respect; scale features before th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from numbers import Real
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ from torch import Tensor
 
 from amtutor import _check
 from amtutor.descent import Descent, Trajectory, descend
-from amtutor.memory.dense import distance_bias, lse_energy, lse_gradient
+from amtutor.memory.dense import centred, lse_energy, lse_gradient, middle, scores
 
 __all__ = [
     "Answer",
@@ -52,6 +51,7 @@ __all__ = [
 
 _BLOCK = 2**22  # scores held at a time, 32 MB in float64
 _TINY = 1e-12
+_SCALES = (1e-100, 1e100)  # of features and targets: squares and their inverses are doubles
 
 
 # ---------------------------------------------------------------------------- one energy
@@ -84,7 +84,7 @@ def mixed_energy(
     >>> mixed_energy(x, y, one, one, beta=1.0, mix=0.25)
     tensor(6.5000)
     """
-    state, memories = _stretched(x, y, mix), _stretched(features, targets, mix)
+    state, memories, _ = _stretched(x, y, features, targets, mix)
     return lse_energy(state, memories, beta=beta)
 
 
@@ -98,7 +98,7 @@ def mixed_gradient(
 
     Arguments as there; returns tensors shaped like ``x`` and ``y``.
     """
-    state, memories = _stretched(x, y, mix), _stretched(features, targets, mix)
+    state, memories, _ = _stretched(x, y, features, targets, mix)
     slope = lse_gradient(state, memories, beta=beta)
     d = x.shape[-1]
     return math.sqrt(mix) * slope[..., :d], math.sqrt(1 - mix) * slope[..., d:]
@@ -129,6 +129,7 @@ def recall(
     step_size: float = 1.0,
     tol: float | None = None,
     record: bool = False,
+    callback: Callable[[int, Tensor], object] | None = None,
 ) -> Answer:
     r"""Ask one energy a question: hold x, hold y, or hold nothing, and go downhill.
 
@@ -140,7 +141,8 @@ def recall(
         x, y: where to start, (\*batch, d) and (\*batch, k); what is clamped stays.
         features, targets, beta, mix: as :func:`mixed_energy`, with 0 < mix < 1.
         clamp: "x", "y" or None.
-        steps, tol, record: as :func:`amtutor.descent.descend`; ``tol`` in stretched coordinates.
+        steps, tol, record, callback: as :func:`amtutor.descent.descend`; ``tol`` in stretched
+            coordinates, and the states that a callback sees are x and y together.
 
     Source: MM 3.22 and 5.8-5.10; with clamp="x" MM 5.15-5.17.
 
@@ -150,47 +152,62 @@ def recall(
     tensor([0.])
     """
     _check.choice("clamp", clamp, ("x", "y", None))
-    if not 0 < _share(mix) < 1:
-        raise _check.fail("mix", mix, "a number above 0 and below 1")
-    memories, start, d = _stretched(features, targets, mix), _stretched(x, y, mix), x.shape[-1]
+    mix = _check.between("mix", mix, 0, 1, ends="()")
+    start, memories, centre = _stretched(x, y, features, targets, mix)
+    d = x.shape[-1]
     is_x = torch.arange(start.shape[-1], device=start.device) < d
     unit = start.new_full(is_x.shape, 1 / math.sqrt(1 - mix)).masked_fill(is_x, 1 / math.sqrt(mix))
-    held = {"x": is_x, "y": ~is_x, None: None}[clamp]
     run = descend(
         lambda z: lse_energy(z, memories, beta=beta),
         start,
         steps=steps,
         step_size=step_size,
         gradient=lambda z: lse_gradient(z, memories, beta=beta),
-        clamp=held,
+        clamp={"x": is_x, "y": ~is_x, None: None}[clamp],
         tol=tol,
         record=record,
+        callback=None if callback is None else lambda t, z: callback(t, z * unit + centre),
     )
     # not even the rounding of there and back on what is held
-    end = run.state * unit
+    end = run.state * unit + centre
     x = x.clone() if clamp == "x" else end[..., :d]
     y = y.clone() if clamp == "y" else end[..., d:]
     path = None
     if run.trajectory is not None:
-        path = Trajectory(run.trajectory.states * unit, run.trajectory.energies)
+        path = Trajectory(run.trajectory.states * unit + centre, run.trajectory.energies)
     parts = (run.energy, run.steps_taken, run.converged, path)
     return Answer(torch.cat([x, y], -1), *parts, x=x, y=y)
 
 
-def _share(mix: float) -> float:
-    """Lambda as a number in [0, 1]."""
-    if not 0 <= _check.number_or_fail("mix", mix, "a number in [0, 1]") <= 1:
-        raise _check.fail("mix", mix, "a number in [0, 1]")
-    return float(mix)
+def _stretched(x: Tensor, y: Tensor, features: Tensor, targets: Tensor, mix: float):
+    """Put pairs into states in which the mixed distance is the plain one.
 
-
-def _stretched(x: Tensor, y: Tensor, mix: float) -> Tensor:
-    """Put x and y into one state in which the mixed distance is the plain one."""
-    share = _share(mix)
-    _check.same_kind("y", _check.floating("y", y), _check.floating("x", x))
+    All are measured from the middle of the memories, which is returned too.
+    """
+    mix = _check.between("mix", mix, 0, 1)
+    _paired(features, targets)
+    _check.last_dim("x", _check.floating("x", x), features.shape[1])
+    _check.last_dim("y", _check.floating("y", y), targets.shape[1])
+    _check.same_kind("x", x, features)
+    _check.same_kind("y", y, features)
     if x.shape[:-1] != y.shape[:-1]:
         raise ValueError(f"y: got shape {tuple(y.shape)}, expected x's batch {tuple(x.shape[:-1])}")
-    return torch.cat([math.sqrt(share) * x, math.sqrt(1 - share) * y], dim=-1)
+    at, level = middle(features)[0], middle(targets)[0]
+    share, rest = math.sqrt(mix), math.sqrt(1 - mix)
+    state = torch.cat([share * (x - at), rest * (y - level)], dim=-1)
+    memories = torch.cat([share * (features - at), rest * (targets - level)], dim=-1)
+    return state, memories, torch.cat([at, level])
+
+
+def _paired(features: Tensor, targets: Tensor) -> None:
+    """Check pairs: one target for each row of features."""
+    _check.floating("features", _check.matrix("features", features))
+    _check.floating("targets", _check.matrix("targets", targets))
+    _check.same_kind("targets", targets, features)
+    if len(targets) != len(features):
+        raise ValueError(
+            f"targets: got {len(targets)} rows, expected {len(features)}, one for each of features"
+        )
 
 
 # ---------------------------------------------------------------------------- x is clamped
@@ -201,9 +218,17 @@ def log_weights(x: Tensor, features: Tensor, *, beta: float) -> Tensor:
 
     Up to a number of each x alone, which no softmax sees. For the mixed similarity pass
     beta * lambda.
+
+    Args:
+        x: (n, d); features: (K, d).
+
+    Raises:
+        ValueError, TypeError: a wrong shape, dtype or range.
     """
-    _check.positive("beta", beta)
-    return beta * (x @ features.T + distance_bias(features))
+    beta = _check.positive("beta", beta)
+    _check.floating("features", _check.matrix("features", features))
+    _check.shape("x", _check.floating("x", x), ("n", features.shape[1]))
+    return scores(*centred(_check.same_kind("x", x, features), features), beta)
 
 
 def clamped_descent(
@@ -229,6 +254,9 @@ def clamped_descent(
     Returns:
         (n, k).
 
+    Raises:
+        ValueError, TypeError: a wrong shape, dtype or range.
+
     Source: MM 5.15-5.17.
 
     >>> near_first = torch.tensor([[0.0, -1.0]])
@@ -237,11 +265,21 @@ def clamped_descent(
     >>> y.round(decimals=4)
     tensor([[0.2689]])
     """
-    y, lengths = start, distance_bias(targets)
-    for _ in range(steps):
-        p = torch.softmax(pull + kappa * (y @ targets.T + lengths), dim=-1)
-        y = y + step_size * (p @ targets - y)
-    return y
+    _check.floating("targets", _check.matrix("targets", targets))
+    _check.shape("pull", _check.floating("pull", pull), ("n", len(targets)))
+    _check.shape("start", _check.floating("start", start), (len(pull), targets.shape[1]))
+    _check.same_kind("pull", pull, targets)
+    _check.same_kind("start", start, targets)
+    kappa, eta = _check.non_negative("kappa", kappa), _check.positive("step_size", step_size)
+    y, bank = centred(start, targets)
+    for _ in range(_check.count("steps", steps)):
+        y = _step(y, pull, bank, kappa, eta)
+    return y + middle(targets)
+
+
+def _step(y: Tensor, pull: Tensor, targets: Tensor, kappa: float | Tensor, eta: float) -> Tensor:
+    p = torch.softmax(pull + scores(y, targets, kappa), dim=-1)
+    return y + eta * (p @ targets - y)
 
 
 def nadaraya_watson(x: Tensor, features: Tensor, targets: Tensor, *, beta: float) -> Tensor:
@@ -252,15 +290,16 @@ def nadaraya_watson(x: Tensor, features: Tensor, targets: Tensor, *, beta: float
 
     Shapes as :func:`clamped_descent`: (n, d), (K, d), (K, k) give (n, k).
     """
+    _paired(features, targets)
     return torch.softmax(log_weights(x, features, beta=beta), dim=-1) @ targets
 
 
 # ---------------------------------------------------------------------------- learned memories
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Objective:
-    """The loss of MM 5.18 and its exact gradient, for memories that are learned.
+    """The loss of MM 5.18 and its gradient, for memories that are learned.
 
     A flat vector holds features (K, d), targets (K, k) and, where beta is learned, its logarithm.
     For classes, targets are a softmax of what the vector holds, so that y stays a distribution.
@@ -278,75 +317,37 @@ class _Objective:
     alpha: float
     classes: bool
 
-    def unpack(self, flat: Tensor) -> tuple[Tensor, Tensor, float]:
+    def unpack(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features, targets and beta of a flat vector."""
         n_memories, d, k = self.shape
         features = flat[: n_memories * d].reshape(n_memories, d)
         targets = flat[n_memories * d : n_memories * (d + k)].reshape(n_memories, k)
         if self.classes:
             targets = targets.softmax(-1)
-        beta = self.beta if self.beta is not None else math.exp(float(flat[-1].clamp(-30, 30)))
+        beta = flat.new_tensor(self.beta) if self.beta else flat[-1].clamp(-30, 30).exp()
         return features, targets, beta
+
+    def value(self, flat: Tensor) -> Tensor:
+        """Where the clamped descent ends, judged; plus alpha times the mean length of a memory."""
+        features, targets, beta = self.unpack(flat)
+        pull = scores(self.x, features, beta * self.mix)
+        y = self.start.expand(len(self.x), -1)
+        for _ in range(self.steps):
+            y = _step(y, pull, targets, beta * (1 - self.mix), self.step_size)
+        if self.classes:
+            loss = -(self.y * y.clamp_min(_TINY).log()).sum(-1)
+        else:
+            loss = 0.5 * (y - self.y).square().sum(-1)
+        length = (features.square().sum(-1) + _TINY).sqrt()
+        return self.weight @ loss + self.alpha * length.mean()
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
         """Value and gradient, for L-BFGS."""
-        vector = torch.from_numpy(np.asarray(flat, dtype=np.float64))
-        features, targets, beta = self.unpack(vector)
-        near = self.x @ features.T + distance_bias(features)
-        near = near - 0.5 * self.x.square().sum(-1, keepdim=True)  # -|x - a|^2 / 2, for d/d beta
-        ends, trail = self.forward(near, targets, beta)
-        value, slope = self.loss(ends)
-        d_targets, d_pull, d_kappa = self.backward(slope, trail, targets, beta)
-        d_near = beta * self.mix * d_pull
-        d_features = d_near.T @ self.x - d_near.sum(0)[:, None] * features
-        length = (features.square().sum(-1) + _TINY).sqrt()
-        value = value + self.alpha * float(length.mean())
-        d_features += self.alpha / len(features) * features / length[:, None]
-        if self.classes:
-            d_targets = targets * (d_targets - (targets * d_targets).sum(-1, keepdim=True))
-        parts = [d_features.reshape(-1), d_targets.reshape(-1)]
-        if self.beta is None:
-            d_beta = self.mix * (d_pull * near).sum() + (1 - self.mix) * d_kappa
-            parts.append((beta * d_beta).reshape(1))
-        return value, torch.cat(parts).numpy()
-
-    def forward(self, near: Tensor, targets: Tensor, beta: float):
-        """All steps of the clamped descent, and what the way back needs: (y, distances, p)."""
-        kappa, pull, trail = beta * (1 - self.mix), beta * self.mix * near, []
-        y = self.start.expand(len(near), -1)
-        for _ in range(self.steps):
-            apart = y @ targets.T + distance_bias(targets) - 0.5 * y.square().sum(-1, keepdim=True)
-            p = torch.softmax(pull + kappa * apart, dim=-1)
-            trail.append((y, apart, p))
-            y = y + self.step_size * (p @ targets - y)
-        return y, trail
-
-    def loss(self, y: Tensor) -> tuple[float, Tensor]:
-        """Cross-entropy or half a squared error, and its slope in y."""
-        if self.classes:
-            y = y.clamp_min(_TINY)
-            slope = -self.weight[:, None] * self.y / y
-            return -float((self.weight * (self.y * y.log()).sum(-1)).sum()), slope
-        error = y - self.y
-        value = 0.5 * float((self.weight * error.square().sum(-1)).sum())
-        return value, self.weight[:, None] * error
-
-    def backward(self, slope: Tensor, trail, targets: Tensor, beta: float):
-        """Slopes in targets, pull and kappa: the chain rule through every step, from the last."""
-        kappa, eta = beta * (1 - self.mix), self.step_size
-        d_targets, d_pull, d_kappa = (
-            torch.zeros_like(targets),
-            0.0,
-            torch.zeros((), dtype=slope.dtype),
-        )
-        for y, apart, p in reversed(trail):
-            d_p = eta * slope @ targets.T
-            q = p * (d_p - (p * d_p).sum(-1, keepdim=True))  # through the softmax; rows sum to zero
-            d_targets = d_targets + eta * p.T @ slope
-            d_targets = d_targets + kappa * (q.T @ y - q.sum(0)[:, None] * targets)
-            d_pull, d_kappa = d_pull + q, d_kappa + (q * apart).sum()
-            slope = (1 - eta) * slope + kappa * q @ targets
-        return d_targets, d_pull, d_kappa
+        with torch.inference_mode(False), torch.enable_grad():
+            vector = torch.tensor(flat, dtype=torch.float64, requires_grad=True)
+            value = self.value(vector)
+            (slope,) = torch.autograd.grad(value, vector)
+        return value.item(), slope.numpy()
 
 
 # ---------------------------------------------------------------------------- the estimators
@@ -358,6 +359,48 @@ def _counted(x: np.ndarray, y: np.ndarray, weight):
         return x, y, None
     weight = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
     return x[weight > 0], y[weight > 0], weight[weight > 0]
+
+
+def _of_this_world(name: str, values: np.ndarray, *, low: float = _SCALES[0]) -> None:
+    """Refuse scales whose squares are no doubles."""
+    size = float(np.abs(values).max())
+    if size and not low <= size <= _SCALES[1]:
+        raise ValueError(
+            f"{name}: entries lie {size:.1e} from their mean, expected {_SCALES[0]} to {_SCALES[1]}"
+            " (scale them first, in a pipeline)"
+        )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Different places x (n, d), some of them ``asked``; log weights and mean targets there."""
+
+    x: Tensor
+    asked: Tensor
+    log_weight: Tensor
+    targets: Tensor
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Numbers of asked places, and their squared distances to all; inf to themselves."""
+        for rows in torch.arange(len(self.asked)).split(max(1, _BLOCK // len(self.x))):
+            here = self.x[self.asked[rows]]
+            apart = here.square().sum(-1, keepdim=True) - 2 * scores(here, self.x, 1.0)
+            apart.clamp_(min=0)[torch.arange(len(rows)), self.asked[rows]] = torch.inf
+            yield rows.numpy(), apart
+
+    def range_of_precisions(self) -> tuple[float, float]:
+        """From a tenth over the mean square of a distance to 20 over the median of the least."""
+        closest, total = [], 0.0
+        for _, apart in self.blocks():
+            closest.append(apart.amin(1))
+            total += float(apart.masked_fill(apart.isinf(), 0).sum())
+        mean = total / (len(self.asked) * (len(self.x) - 1))
+        near = max(float(torch.cat(closest).median()), _TINY * mean)
+        return 0.1 / mean, 20.0 / near
+
+    def guess(self, apart: Tensor, precision: float) -> Tensor:
+        """What the others say at each asked place."""
+        return torch.softmax(-0.5 * precision * apart + self.log_weight, -1) @ self.targets
 
 
 class _AssociativeMemory(BaseEstimator):
@@ -390,14 +433,13 @@ class _AssociativeMemory(BaseEstimator):
         """Refuse settings that mean nothing, one line each."""
         if self.n_memories is not None:
             _check.count("n_memories", self.n_memories)
-        if not (isinstance(self.beta, Real) or self.beta == "auto"):
-            raise _check.fail("beta", self.beta, "a finite number > 0 or 'auto'")
-        if self.beta != "auto":
-            _check.positive("beta", self.beta)
-        if not 0 < _check.number_or_fail("mix", self.mix, "a number in (0, 1]") <= 1:
-            raise _check.fail("mix", self.mix, "a number in (0, 1]")
-        if not 0 < _check.number_or_fail("step_size", self.step_size, "a number in (0, 2)") < 2:
-            raise _check.fail("step_size", self.step_size, "a number in (0, 2)")
+        if not (isinstance(self.beta, str) and self.beta == "auto"):
+            try:
+                _check.positive("beta", self.beta)
+            except ValueError:
+                raise _check.fail("beta", self.beta, "a finite number > 0 or 'auto'") from None
+        _check.between("mix", self.mix, 0, 1, ends="(]")
+        _check.between("step_size", self.step_size, 0, 2, ends="()")
         _check.count("steps", self.steps)
         _check.non_negative("alpha", self.alpha)
         _check.count("max_iter", self.max_iter)
@@ -406,13 +448,15 @@ class _AssociativeMemory(BaseEstimator):
     def _learn(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
         """Store or learn the memories of features x (m, d) and targets y (m, k)."""
         counts = np.ones(len(x)) if weight is None else weight
-        self._centre = np.average(x, axis=0, weights=counts)  # small numbers round better
-        x = x - self._centre
+        with np.errstate(over="ignore", invalid="ignore"):  # said in a line below
+            self._centre = np.average(x, axis=0, weights=counts)  # small numbers round better
+            x = x - self._centre
+        _of_this_world("X", x)
         self._start = self._neutral(y)
         if self.n_memories is None:
             self.memories_, self.targets_, self.n_iter_ = x + self._centre, y, 1
             self._log_weight = np.log(counts)
-            self.beta_ = float(self.beta) if self.beta != "auto" else self._left_out(x, y, counts)
+            self.beta_ = self._left_out(x, y, counts) if self._is_auto() else float(self.beta)
             return
         if self.n_memories > len(x):
             raise _check.fail("n_memories", self.n_memories, f"at most n_samples = {len(x)}")
@@ -422,36 +466,39 @@ class _AssociativeMemory(BaseEstimator):
         self.loss_, features, self.targets_, self.beta_, self.n_iter_ = best
         self.memories_, self._log_weight = features + self._centre, np.zeros(len(features))
 
+    def _is_auto(self) -> bool:
+        return isinstance(self.beta, str)
+
     def _left_out(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
         """The beta with the least loss when every place is predicted from all other places.
 
-        Pairs at one place are left out together, so a weight of 2 and a repeated pair agree.
+        Pairs at one place are left out together, so a weight of 2 and a repeated pair agree. Of
+        many places some are asked: 2000, and 500 where each has 100 000 others. Their distances to
+        all others are made a block at a time, twice.
         """
         x, place = np.unique(x, axis=0, return_inverse=True)
         place = place.reshape(-1)
         if len(x) == 1:
             return 1.0 / self.mix  # no width is better than another
         total = np.bincount(place, weight)
-        y_here = (
-            np.stack([np.bincount(place, weight * column) for column in y.T], 1) / total[:, None]
-        )
-        asked = np.unique(np.linspace(0, len(x) - 1, 2000).astype(int))  # at most 2000 places
-        row_of = np.full(len(x), -1)
-        row_of[asked] = np.arange(len(asked))
-        pairs = np.flatnonzero(row_of[place] >= 0)
-        rows, wanted = torch.from_numpy(row_of[place[pairs]]), torch.from_numpy(y[pairs])
-        counts, targets = torch.from_numpy(weight[pairs]), torch.from_numpy(y_here)
-        apart = torch.cdist(torch.from_numpy(x[asked]), torch.from_numpy(x)).square()
-        apart[torch.arange(len(asked)), torch.from_numpy(asked)] = torch.inf
-        closest = apart.amin(1)
-        farther = apart[apart.isfinite()].mean()
-        low, high = 0.1 / float(farther), 20.0 / max(float(closest.median()), _TINY)
-        log_weight, losses = torch.from_numpy(np.log(total)), {}
-        for precision in np.geomspace(low, max(high, 10 * low), 30):
-            guess = torch.softmax(-0.5 * precision * apart + log_weight, -1) @ targets
-            loss = (counts * self._left_out_loss(guess[rows], wanted)).sum()
-            losses[float(precision)] = float(loss)
-        return min(losses, key=losses.get) / self.mix
+        mean = np.stack([np.bincount(place, weight * column) for column in y.T], 1) / total[:, None]
+        n_asked = int(np.clip(6e7 / len(x), 500, 2000))
+        asked = np.unique(np.linspace(0, len(x) - 1, n_asked).astype(int))
+        places = _Places(*map(torch.from_numpy, (x, asked, np.log(total), mean)))
+        low, high = places.range_of_precisions()
+        precisions = np.geomspace(low, max(high, 10 * low), 30)
+        pairs = np.flatnonzero(np.isin(place, asked))
+        order = pairs[np.argsort(place[pairs], kind="stable")]  # pairs by the place they are at
+        ends = np.searchsorted(place[order], asked, side="right")
+        losses = np.zeros(len(precisions))
+        for rows, apart in places.blocks():
+            mine = order[ends[rows[0] - 1] if rows[0] else 0 : ends[rows[-1]]]
+            row_of = torch.from_numpy(np.searchsorted(asked[rows], place[mine]))
+            wanted, counts = torch.from_numpy(y[mine]), torch.from_numpy(weight[mine])
+            for i, precision in enumerate(precisions):
+                guess = places.guess(apart, precision)[row_of]
+                losses[i] += float(counts @ self._left_out_loss(guess, wanted))
+        return float(precisions[losses.argmin()]) / self.mix
 
     def _descend_loss(self, x, y, weight, generator):
         """One run of L-BFGS from memories that k-means found."""
@@ -462,7 +509,7 @@ class _AssociativeMemory(BaseEstimator):
             weight=torch.from_numpy(weight / weight.sum()),
             start=torch.from_numpy(self._start),
             shape=(len(features), x.shape[1], y.shape[1]),
-            beta=None if self.beta == "auto" else float(self.beta),
+            beta=None if self._is_auto() else float(self.beta),
             mix=float(self.mix),
             steps=self.steps,
             step_size=float(self.step_size),
@@ -470,7 +517,7 @@ class _AssociativeMemory(BaseEstimator):
             classes=self._is_classes,
         )
         flat = np.concatenate([features.ravel(), targets.ravel()])
-        if self.beta == "auto":
+        if self._is_auto():
             apart = torch.cdist(objective.x, torch.from_numpy(features)).square()
             spread = float(objective.weight @ apart.amin(1)) or float(apart.mean()) or 1.0
             flat = np.append(flat, math.log(x.shape[1] / (spread * self.mix)))
@@ -478,10 +525,11 @@ class _AssociativeMemory(BaseEstimator):
             objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": self.max_iter}
         )
         learned, targets, beta = objective.unpack(torch.from_numpy(end.x))
-        return end.fun, learned.numpy().copy(), targets.numpy().copy(), beta, end.nit
+        return end.fun, learned.numpy().copy(), targets.numpy().copy(), float(beta), end.nit
 
     def _blocks(self, x: np.ndarray) -> Iterator[Tensor]:
         """Pulls of the memories on rows of x, a block of rows at a time."""
+        _of_this_world("X", x - self._centre, low=0.0)
         features = torch.from_numpy(self.memories_ - self._centre)
         bias = torch.from_numpy(self._log_weight)
         for rows in torch.from_numpy(x - self._centre).split(max(1, _BLOCK // len(features))):
@@ -615,7 +663,9 @@ class AssociativeMemoryRegressor(RegressorMixin, _AssociativeMemory):
         self._is_flat = y.ndim == 1
         y = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
         X, y, weight = _counted(X, y, sample_weight)
-        self._mean = np.average(y, axis=0, weights=weight)
+        with np.errstate(over="ignore", invalid="ignore"):  # said in a line below
+            self._mean = np.average(y, axis=0, weights=weight)
+            _of_this_world("y", y - self._mean)
         spread = np.sqrt(np.average((y - self._mean) ** 2, axis=0, weights=weight))
         self._scale = np.where(spread > 0, spread, 1.0)
         self._learn(X, (y - self._mean) / self._scale, weight)
