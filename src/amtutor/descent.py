@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,10 +36,11 @@ Energy = Callable[[Tensor], Tensor]
 Gradient = Callable[[Tensor], Tensor]
 Callback = Callable[[int, Any], object]
 Rows = dict[Any, Tensor]
+State = TypeVar("State", Tensor, dict[str, Tensor])  # one tensor, or a HAM's by layer
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Generic[State]):
     """Every state a descent went through, and its energy.
 
     ``states`` is (T+1, \\*batch, \\*state) and ``energies`` (T+1, \\*batch), where T is the most
@@ -48,13 +49,13 @@ class Trajectory:
     add up to ``energies``.
     """
 
-    states: Tensor | dict[str, Tensor]
+    states: State
     energies: Tensor
     components: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
-class Descent:
+class Descent(Generic[State]):
     """Where a descent ended.
 
     ``state`` has the shape of ``x0``; ``energy``, ``steps_taken`` (int64) and ``converged`` (bool)
@@ -63,11 +64,11 @@ class Descent:
     ``record=True`` was asked for.
     """
 
-    state: Tensor
+    state: State
     energy: Tensor
     steps_taken: Tensor
     converged: Tensor
-    trajectory: Trajectory | None = None
+    trajectory: Trajectory[State] | None = None
 
 
 def descend(
@@ -84,7 +85,7 @@ def descend(
     generator: torch.Generator | None = None,
     record: bool = False,
     callback: Callable[[int, Tensor], object] | None = None,
-) -> Descent:
+) -> Descent[Tensor]:
     r"""Walk downhill on an energy: x <- x - step_size * grad E(x), each batch element for itself.
 
     Args:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 __all__ = ["long_times_transpose", "onednn_route", "reduced_precision", "transpose_times_long"]
 
@@ -27,7 +29,7 @@ def onednn_route(long: Tensor, other: Tensor) -> bool:
     """Whether a product of these two goes through oneDNN (float32, CPU, plain rows)."""
     return (
         torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (long, other))
         and long.is_contiguous()
         and min(*long.shape, *other.shape) > 0
@@ -63,7 +65,7 @@ def transpose_times_long(weights: Tensor, long: Tensor) -> Tensor:
     if not (onednn_route(long, weights) and weights.is_contiguous()):
         return weights.T @ long
     whole = len(long) - len(long) % _PICTURES
-    product = torch.nn.grad.conv2d_weight(
+    product = conv2d_weight(
         _picture(long[:whole]),
         (weights.shape[1], long.shape[1], 1, 1),
         _picture(weights[:whole]),
@@ -99,7 +101,7 @@ def reduced_precision() -> Iterator[None]:
     >>> y[0, 0].item()
     2.0
     """
-    setting = getattr(torch.backends.mkldnn, "matmul", None)
+    setting: Any = getattr(torch.backends.mkldnn, "matmul", None)
     if not hasattr(setting, "fp32_precision"):
         raise RuntimeError(
             f"torch {torch.__version__}: has no torch.backends.mkldnn.matmul.fp32_precision, "

@@ -42,7 +42,7 @@ def recall(
     generator: torch.Generator | None = None,
     record: bool | int = False,
     callback: Callable[[int, Tensor], None] | None = None,
-) -> Descent:
+) -> Descent[Tensor]:
     r"""Recall as ``memory.recall(state, ...)`` does, sooner: the same bits, whatever rounding does.
 
     Arguments and result as there. The tables of the twin are kept with the memory.

@@ -37,7 +37,7 @@ def retrieve(
     clamp: Tensor | None = None,
     record: bool = False,
     callback: Callable[[int, Tensor], object] | None = None,
-) -> Descent:
+) -> Descent[Tensor]:
     r"""Take the steps of ``memory.recall(x, ...)``, sooner; equal to rounding.
 
     For the LSE energy in float32 on a CPU. Arguments and result as there; no gradients.
@@ -111,7 +111,7 @@ class FastLSE:
         best = x.new_full((len(x),), -torch.inf)
         total = torch.zeros_like(best)
         closest = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        mean = torch.zeros_like(x) if want_mean else None
+        mean = torch.zeros_like(x) if want_mean else x.new_empty(0)
         query = self.beta * x
         # Below this exponent a weight is lost in rounding, and exp() is ten times slower.
         least = math.log(torch.finfo(x.dtype).tiny)

@@ -131,14 +131,14 @@ class _CompiledStep:
             try:
                 self.step = torch.compile(_plain_step, backend=self.backend)
             except RuntimeError as error:  # torch has no compiler for this Python
-                self._give_up(error)
+                self.step = self._give_up(error)
         try:
             return self.step(*arguments)
         except TorchDynamoException as error:
-            self._give_up(error)
+            self.step = self._give_up(error)
             return self.step(*arguments)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self, error: Exception) -> Callable[..., Tensor]:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         warnings.warn(
             f"fast.walk: torch.compile failed here ({type(error).__name__}: {reason}); from now on "
@@ -146,7 +146,7 @@ class _CompiledStep:
             RuntimeWarning,
             stacklevel=4,
         )
-        self.step = _plain_step
+        return _plain_step
 
 
 _compiled_step = _CompiledStep()
@@ -185,10 +185,11 @@ def _plan(block, x: Tensor, steps: int, step_size: float, mask, *, keep: bool) -
     n = x.shape[-2]
     shape = (math.prod(x.shape[:-2]), n, dim)
     own = block.attention.exclude_self
-    hidden = lonely = None
+    hidden = lonely = allowed = None
     if mask is not None or (own and n == 1):
         pairs = x.new_empty(()).expand(*x.shape[:-1], n)
         allowed = allowed_pairs(pairs, mask, exclude_self=own)
+    if allowed is not None:
         if math.prod(allowed.shape[:-2]) > 1:
             allowed = allowed.expand(pairs.shape)
         hidden = ~allowed.expand(*allowed.shape[:-2], n, n).reshape(-1, n, n)
@@ -460,7 +461,8 @@ def _rule(lagrangian) -> _Rule:
 def _by_head(plan: _Plan, z: Tensor) -> tuple[Tensor, Tensor]:
     """View (rows, 2 H Y) as two of (B, H, N, Y)."""
     b, n, _ = plan.shape
-    return z.view(b, n, 2, plan.heads, plan.depth).permute(2, 0, 3, 1, 4).unbind(0)
+    first, second = z.view(b, n, 2, plan.heads, plan.depth).permute(2, 0, 3, 1, 4)
+    return first, second
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -276,8 +276,8 @@ def measure_capacity(
     root = float((alpha - a) / b)  # K^(-1/2) at the crossing
     here = torch.tensor([1, root], dtype=torch.float64)
     half = 1.96 * float((here @ cov @ here).sqrt() / b)
-    ends = [r**-2 if r > 0 else math.inf for r in (root, root + half, root - half)]
-    return CapacityEstimate(*ends, tuple(points))
+    best, low, high = (r**-2 if r > 0 else math.inf for r in (root, root + half, root - half))
+    return CapacityEstimate(best, low, high, tuple(points))
 
 
 def _quantile(found: ErrorRate) -> tuple[float, float]:

@@ -189,13 +189,13 @@ def _lse_pass(x: Tensor, memories: Tensor, beta, centre: Tensor | None, chunk, *
     """Go once over the memories in blocks, keeping sums of exp(score - best score so far).
 
     Returns the sum of these weights, the index of the nearest memory of each row, and the sum of
-    the memories from the centre with these weights (or None). Nothing overflows, for no exponent is
-    ever positive.
+    the memories from the centre with these weights, if wanted. Nothing overflows, for no exponent
+    is ever positive.
     """
     at = seen_from(centre, x)
     best = at.new_full((len(at),), -torch.inf)
     total, closest = torch.zeros_like(best), torch.zeros_like(best, dtype=torch.int64)
-    mean = torch.zeros_like(at) if want_mean else None
+    mean = torch.zeros_like(at) if want_mean else at.new_empty(0)
     for start, block in _blocks(memories, centre, chunk):
         score = scores(at, block, beta)
         share = score.softmax(-1)
@@ -587,7 +587,7 @@ class DenseAM(nn.Module):
         clamp: Tensor | None = None,
         record: bool = False,
         callback: Callable[[int, Tensor], object] | None = None,
-    ) -> Descent:
+    ) -> Descent[Tensor]:
         r"""Recall, without tracking gradients: x <- x + step_size (m(x) - x), m the weighted mean.
 
         For "lse" that is gradient descent with this step size; for "lsr" it is :func:`lsr_pull`,

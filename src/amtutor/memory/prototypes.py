@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -202,9 +203,10 @@ def contrastive_gradient(
     that, a bias that nearly cancels the first. Costs ``steps + 2`` passes over the memories.
     """
     pulled, negative = memory_gradient(x, memories, beta=beta), x
-    walk = {"beta": beta, "step_size": step_size, "generator": generator}
     for _ in range(_check.count("steps", steps, least=0)):
-        negative = langevin_step(negative, memories, **walk)
+        negative = langevin_step(
+            negative, memories, beta=beta, step_size=step_size, generator=generator
+        )
     return pulled - memory_gradient(negative, memories, beta=beta)
 
 
@@ -266,9 +268,8 @@ def replace(
     """
     _batch(x.expand(*memories.shape[:-2], *_check.matrix("x", x).shape), memories, 1.0)
     who = _check.mask("who", who, memories[..., 0])
-    draw = {"generator": generator, "device": x.device}
-    rows = _draw.integers(len(x), memories.shape[:-1], **draw)
-    noise = _draw.normal(memories.shape, dtype=x.dtype, **draw)
+    rows = _draw.integers(len(x), memories.shape[:-1], generator=generator, device=x.device)
+    noise = _draw.normal(memories.shape, generator=generator, dtype=x.dtype, device=x.device)
     return torch.where(
         who[..., None], x[rows] + _check.non_negative("jitter", jitter) * noise, memories
     )
@@ -300,8 +301,10 @@ def after_step(
     _check.count("replace_every", replace_every, least=0)
     if _check.non_negative("langevin", langevin):
         push = anneal(langevin, 0.0, step - 1, steps)
-        kind = {"dtype": memories.dtype, "device": memories.device}
-        memories = memories + push * _draw.normal(memories.shape, generator=generator, **kind)
+        noise = _draw.normal(
+            memories.shape, generator=generator, dtype=memories.dtype, device=memories.device
+        )
+        memories = memories + push * noise
     if replace_every and step % replace_every == 0 and step <= 0.8 * steps:
         crowd = points.expand(*memories.shape[:-2], *points.shape)
         who = dead(crowd, memories, beta=beta)
@@ -382,13 +385,14 @@ def learn(
     """
     points, memories, noise = _check_learn(points, memories, beta, noise, rule)
     size = (*memories.shape[:-2], _check.count("batch_size", batch_size))
-    care = {
-        "steps": _check.count("steps", steps),
-        "beta": beta,
-        "langevin": _check.non_negative("langevin", langevin),
-        "replace_every": _check.count("replace_every", replace_every, least=0),
-        "generator": _check.generator("generator", generator),
-    }
+    care = partial(
+        after_step,
+        steps=_check.count("steps", steps),
+        beta=beta,
+        langevin=_check.non_negative("langevin", langevin),
+        replace_every=_check.count("replace_every", replace_every, least=0),
+        generator=_check.generator("generator", generator),
+    )
     every = _check.count("record_every", record_every, least=0)
     kept = []
     with torch.inference_mode(False), torch.no_grad():
@@ -402,7 +406,7 @@ def learn(
                 kept.append((step, mean_energy(x, bank, beta=beta), bank.clone() if film else None))
             bank.grad = _gradient(rule, x, clean, bank, beta, inner, generator)
             adam.step()
-            bank.copy_(after_step(bank, points, step + 1, **care))
+            bank.copy_(care(bank, points, step + 1))
         if every:
             kept.append((steps, mean_energy(x, bank, beta=beta), bank.clone() if film else None))
     when, energies, films = zip(*kept, strict=True) if kept else ((), (), ())
