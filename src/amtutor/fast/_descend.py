@@ -34,7 +34,7 @@ Term = tuple[set[str], Callable[[States], list[tuple[str, Tensor]]]]
 @torch.no_grad()
 def descend(
     ham: HAM, states: States, *, steps: int, step_size: float, clamp: Clamp = ()
-) -> Descent:
+) -> Descent[States]:
     """Take ``steps`` steps of `HAM.descend`; agrees with it to rounding.
 
     Arguments and result as there; nothing stops early, so ``converged`` is all False. Small work is
@@ -54,7 +54,7 @@ def descend(
         return _descend(ham, states, steps, step_size, held, batch)
 
 
-def _descend(ham: HAM, states: States, steps: int, step_size, held, batch) -> Descent:
+def _descend(ham: HAM, states: States, steps: int, step_size, held, batch) -> Descent[States]:
     rows = {n: states[n].reshape(-1, *layer.shape) for n, layer in ham.layers.items()}
     x = {n: v.clone() for n, v in rows.items()}
     masks = {n: m.reshape(x[n].shape) for n, m in held.items() if m is not True}
@@ -95,14 +95,12 @@ def _activation(layer: NeuronLayer) -> Callable[[Tensor, Tensor], Tensor]:
     lagrangian = layer.lagrangian
     minus_one = torch.tensor(-1.0)
 
-    def tanh(x: Tensor, out: Tensor) -> Tensor:
+    def plain(x: Tensor, out: Tensor) -> Tensor:
+        if type(lagrangian) is not Tanh or x.dtype != torch.float32:
+            return lagrangian.activation(x)
         torch.mul(x, 2 * lagrangian.beta, out=out).sigmoid_()
         return torch.add(minus_one.to(out), out, alpha=2, out=out)
 
-    def plain(x: Tensor, out: Tensor) -> Tensor:
-        return tanh(x, out) if known and x.dtype == torch.float32 else lagrangian.activation(x)
-
-    known = type(lagrangian) is Tanh
     return plain
 
 

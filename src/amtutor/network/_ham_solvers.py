@@ -154,14 +154,16 @@ class _Implicit(torch.autograd.Function):
 
 def mix(held: Tensor | bool | None, old: Tensor, new: Tensor) -> Tensor:
     """Old where held, new where free."""
-    if held is None:
-        return new
-    return old if held is True else torch.where(held, old, new)
+    if isinstance(held, Tensor):
+        return torch.where(held, old, new)
+    return old if held else new
 
 
 def _free_part(held: Tensor | bool | None, x: Tensor) -> Tensor:
     """Zero where held."""
-    return x if held is None else x.masked_fill(held, 0)
+    if isinstance(held, Tensor):
+        return x.masked_fill(held, 0)
+    return torch.zeros_like(x) if held else x
 
 
 def _per_row(values: Tensor, like: Tensor) -> Tensor:

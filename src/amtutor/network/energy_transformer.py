@@ -54,6 +54,9 @@ class EnergyLayerNorm(LayerNorm):
     tensor([[-1.0000,  1.0000]])
     """
 
+    dim: int
+    gamma: nn.Parameter
+
     def __init__(self, dim: int, *, gamma: float = 1.0, bias: bool = True, eps: float = 1e-5):
         super().__init__(dim, gamma=gamma, eps=eps, learnable=True)
         if not _check.boolean("bias", bias):
@@ -110,9 +113,14 @@ class EnergyAttention(Attention):
         exclude_self: bool = True,
         generator: torch.Generator | None = None,
     ):
-        sizes = {"n_heads": n_heads, "head_dim": head_dim, "beta": beta}
-        dim = _check.count("dim", dim)
-        super().__init__(dim, **sizes, exclude_self=exclude_self, generator=generator)
+        super().__init__(
+            _check.count("dim", dim),
+            n_heads=n_heads,
+            head_dim=head_dim,
+            beta=beta,
+            exclude_self=exclude_self,
+            generator=generator,
+        )
 
     def forward(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         """Energy of normalised tokens, one value per sample; `energy` by the name of a synapse."""
@@ -128,8 +136,9 @@ class EnergyAttention(Attention):
 
     def gradient(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Gradient of `energy`, in closed form: (\*batch, N, D) -> (\*batch, N, D)."""
-        looks_for, is_wanted = self._sent(*self._heads(g), mask, True, True)
-        return -(looks_for + is_wanted).to(g.dtype)
+        q, k = self._heads(g)
+        p = self._softmax(q, k, mask)
+        return -(self._to_queries(p, k) + self._to_keys(p, q)).to(g.dtype)
 
     def weights(self, g: Tensor, mask: Tensor | None = None) -> Tensor:
         r"""Attention maps P, (\*batch, H, N, N): row C says where query C looks; it sums to one."""
@@ -327,7 +336,7 @@ class EnergyTransformerBlock(nn.Module):
         mask: Tensor | None = None,
         record: bool = False,
         callback: Callable[[int, Tensor], object] | None = None,
-    ) -> Descent:
+    ) -> Descent[Tensor]:
         r"""Take the steps of ``block(x, ...)`` and say how the energy fell; gradients flow through.
 
         Args:

@@ -17,9 +17,10 @@ with gradients on, `HAM.descend` is an unrolled network. To recall only, use ``t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,18 @@ __all__ = ["HAM", "Connection", "NeuronLayer"]
 States = dict[str, Tensor]
 Clamp = str | Iterable[str] | Mapping[str, "Tensor | bool"]
 GUARDS = (None, "refuse", "halve")
+
+
+class _Layers(Protocol):
+    """What a HAM asks of its ``ModuleDict``, in which every module is a `NeuronLayer`."""
+
+    def __getitem__(self, key: str, /) -> NeuronLayer: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, key: str, /) -> bool: ...
+    def keys(self) -> Iterable[str]: ...
+    def values(self) -> Iterable[NeuronLayer]: ...
+    def items(self) -> Iterable[tuple[str, NeuronLayer]]: ...
 
 
 class NeuronLayer(nn.Module):
@@ -132,9 +145,10 @@ class HAM(nn.Module):
         if not isinstance(layers, Mapping) or not layers:
             got = _check.describe(layers)
             raise TypeError(f"layers: got a {got}, expected a dict of at least one NeuronLayer")
-        self.layers = nn.ModuleDict()
+        modules = nn.ModuleDict()
         for name, layer in layers.items():
-            _add_layer(self.layers, name, layer)
+            _add_layer(modules, name, layer)
+        self.layers = cast("_Layers", modules)
         self._names = tuple(layers)  # as `step` compiles: a ModuleDict is walked in few versions
         self.connections: list[Connection] = []
         if isinstance(connections, (str, bytes)) or not isinstance(connections, Iterable):
@@ -233,10 +247,9 @@ class HAM(nn.Module):
             raise _check.fail("dtype", dtype, "a floating-point dtype of torch")
         device = first.device if device is None else _check.device("device", device)
         shapes = {n: (*batch, *layer.shape) for n, layer in self.layers.items()}
-        options = {"dtype": dtype, "device": device}
         if not std:
-            return {n: torch.zeros(s, **options) for n, s in shapes.items()}
-        draw = partial(_draw.normal, generator=generator, **options)
+            return {n: torch.zeros(s, dtype=dtype, device=device) for n, s in shapes.items()}
+        draw = partial(_draw.normal, generator=generator, dtype=dtype, device=device)
         return {n: std * draw(s) for n, s in shapes.items()}
 
     # Energies and signals
@@ -252,7 +265,7 @@ class HAM(nn.Module):
 
     def energy(self, states: States) -> Tensor:
         """Total energy, one value per batch element (MM 3.1)."""
-        return sum(self.energies(states).values())
+        return _sum(self.energies(states))
 
     def currents(self, states: States) -> States:
         r"""Input current :math:`I_\ell = -\sum_s \partial E_s / \partial \hat x_\ell` (MM 3.2).
@@ -287,7 +300,8 @@ class HAM(nn.Module):
         return out
 
     def _currents(self, states: States, wanted: tuple[str, ...]) -> States:
-        active, total = self._activations(states), {}
+        active = self._activations(states)
+        total: States = {}
         for c in self.connections:
             flags = tuple(n in wanted for n in c.names)
             if not any(flags):
@@ -347,7 +361,7 @@ class HAM(nn.Module):
         guard: str | None = None,
         record: bool = False,
         callback: Callable[[int, States], object] | None = None,
-    ) -> Descent:
+    ) -> Descent[States]:
         r"""Take many steps; differentiable through all of them when grad mode is on.
 
         Args:
@@ -380,7 +394,7 @@ class HAM(nn.Module):
         clamp: Clamp = (),
         record: bool = False,
         callback: Callable[[int, States], object] | None = None,
-    ) -> Descent:
+    ) -> Descent[States]:
         r"""Go down the energy, one set of `floors` after the other (chapter 5).
 
         With everybody else frozen, and synapses that are linear in each activation, the energy
@@ -429,7 +443,7 @@ class HAM(nn.Module):
         clamp: Clamp = (),
         tol: float = 1e-6,
         adjoint_steps: int | None = None,
-    ) -> Descent:
+    ) -> Descent[States]:
         r"""Descend without a graph and differentiate the end point implicitly: O(1) memory.
 
         Gradients reach parameters and clamped entries, the start has none (see
@@ -456,7 +470,9 @@ class HAM(nn.Module):
 
     # Going down, inside: rows are {layer: (n, *shape)} and {("held", layer): mask}
 
-    def _go(self, states, held, turns, steps, step_size, tol, guard, record, callback) -> Descent:
+    def _go(
+        self, states, held, turns, steps, step_size, tol, guard, record, callback
+    ) -> Descent[States]:
         """Let the layers of ``turns`` move in turn; ``steps`` times each of them."""
         batch = self._batch(states)
         steps = _check.count("steps", steps, least=0)
@@ -495,10 +511,10 @@ class HAM(nn.Module):
         shares = {n: step_size / self.layers[n].tau for n in currents}
         return solvers.euler(states, currents, shares, held)
 
-    def _ended(self, state: States, batch, taken, arrived, film: Film | None) -> Descent:
+    def _ended(self, state: States, batch, taken, arrived, film: Film | None) -> Descent[States]:
         """Look at the energy where everybody ended, and hand over."""
         parts = self._energies(state, batch)
-        energy = sum(parts.values())
+        energy = _sum(parts)
         if not energy.isfinite().all():
             worst = [k for k, e in parts.items() if not e.isfinite().all()]
             raise FloatingPointError(
@@ -511,7 +527,7 @@ class HAM(nn.Module):
             moments = [self._energies(s, batch) for s in film.states]
             components = {k: torch.stack([m[k] for m in moments]) for k in parts}
             states = {n: torch.stack([s[n] for s in film.states]) for n in self._names}
-            trajectory = Trajectory(states, sum(components.values()), components)
+            trajectory = Trajectory(states, _sum(components), components)
         return Descent(state, energy, taken, arrived, trajectory)
 
     def _rows(self, states: States, held: Mapping) -> Rows:
@@ -545,7 +561,8 @@ class HAM(nn.Module):
         if not known or not all(n in states for n in names):
             got = sorted(map(str, states)) if isinstance(states, Mapping) else type(states).__name__
             raise ValueError(f"states: got {got}, expected a dict with keys {sorted(names)}")
-        batch, weight = None, self._weight()
+        batch: tuple[int, ...] | None = None
+        weight = self._weight()
         for n in names:
             x, shape = _check.floating(f"states[{n!r}]", states[n]), self.layers[n].shape
             if weight is not None:
@@ -562,6 +579,7 @@ class HAM(nn.Module):
                     f"expected {batch} as in the layers before it"
                 )
             batch = tuple(x.shape[:lead])
+        assert batch is not None  # a HAM has at least one layer
         return batch
 
     def _weight(self) -> Tensor | None:
@@ -626,6 +644,12 @@ def _add_layer(layers: nn.ModuleDict, name: str, layer: NeuronLayer) -> None:
             f"layers: got the name {name!r}, expected a string without a dot that is no "
             "method of a dict"
         ) from None
+
+
+def _sum(parts: States) -> Tensor:
+    """Add up the parts of an energy, of which there is at least one."""
+    first, *others = parts.values()
+    return sum(others, first)
 
 
 def _masks(rows: Rows) -> dict[str, Tensor]:

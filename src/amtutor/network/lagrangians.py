@@ -352,6 +352,7 @@ class _Normalised(Lagrangian):
     acts_on_last_dim = True
     gamma: float | Tensor
     delta: Tensor | None
+    dim: int | None
 
     def __init__(
         self,

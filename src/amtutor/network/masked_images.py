@@ -16,8 +16,8 @@ where a patch is hidden, patches counted row by row. Hidden pixels are never loo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +119,8 @@ class PatchModel(nn.Module):
         dim: D. image_size, channels, patch_size: N = (image_size / patch_size)^2 patches.
         generator: source of the first weights.
     """
+
+    card: dict[str, Any]  # of a model that ships
 
     def __init__(
         self,
@@ -255,18 +257,31 @@ class MaskedImageModel(PatchModel):
         patch_size: int = 4,
         generator: torch.Generator | None = None,
     ):
-        sizes = {"image_size": image_size, "channels": channels, "patch_size": patch_size}
-        super().__init__(dim=dim, **sizes, generator=generator)
+        super().__init__(
+            dim=dim,
+            image_size=image_size,
+            channels=channels,
+            patch_size=patch_size,
+            generator=generator,
+        )
         self.descent_steps = _check.count("descent_steps", descent_steps)
         self.walk_by = EnergyTransformerBlock.__call__
         self.step_size = float(_check.positive("step_size", step_size))
-        block = {"n_heads": n_heads, "head_dim": head_dim, "n_memories": n_memories, "beta": beta}
-        block |= {"exclude_self": exclude_self, "activation": activation}
-        self.blocks = nn.ModuleList(
-            EnergyTransformerBlock(dim, **block, generator=generator)
+        blocks = [
+            EnergyTransformerBlock(
+                dim,
+                n_heads=n_heads,
+                head_dim=head_dim,
+                n_memories=n_memories,
+                beta=beta,
+                exclude_self=exclude_self,
+                activation=activation,
+                generator=generator,
+            )
             for _ in range(_check.count("depth", depth))
-        )
-        for block in self.blocks:
+        ]
+        self.blocks = cast("Sequence[EnergyTransformerBlock]", nn.ModuleList(blocks))
+        for block in blocks:
             _look_at_the_like(block, generator)
 
     @property
@@ -291,7 +306,7 @@ class MaskedImageModel(PatchModel):
         *,
         steps: int | None = None,
         callback: Callable[[int, Tensor], object] | None = None,
-    ) -> Descent:
+    ) -> Descent[Tensor]:
         r"""Complete pictures and keep every moment of the tokens on their way down.
 
         Args:
@@ -318,8 +333,10 @@ class MaskedImageModel(PatchModel):
                     for look in watchers:
                         look(i * steps + t, y)
 
-            how = {"steps": steps, "step_size": self.step_size, "record": True}
-            down = block.descend(x, **how, callback=watch)
+            down = block.descend(
+                x, steps=steps, step_size=self.step_size, record=True, callback=watch
+            )
+            assert down.trajectory is not None  # it was recorded
             states.append(down.trajectory.states[:-1])
             energies.append(down.trajectory.energies[:-1])
             x = down.state

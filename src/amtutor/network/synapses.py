@@ -138,7 +138,11 @@ class Dense(Synapse):
         if len(flat) == 1:
             return self.weight
         if len(flat) == 2:
-            return F.linear(flat[1], self.weight) if flat[0] is None else flat[0] @ self.weight
+            first, last = flat
+            if last is not None:
+                return F.linear(last, self.weight)
+            if first is not None:
+                return first @ self.weight
         letters = string.ascii_lowercase[: len(flat)]
         given = [(f"...{k}", a) for k, a in zip(letters, flat, strict=True) if a is not None]
         missing = letters[flat.index(None)]
@@ -184,10 +188,12 @@ class Bias(Synapse):
         self._fits(x)
         return -(_widen(self.bias) * _widen(x)).sum(tuple(range(-len(self.shape), 0)))
 
-    def currents(self, x: Tensor, *, wanted: Sequence[bool] | None = None):
+    def currents(self, *activations: Tensor, wanted: Sequence[bool] | None = None):
         """The bias itself."""
+        _arity(self, activations, 1)
         if wanted is not None and not wanted[0]:
             return (None,)
+        (x,) = activations
         self._fits(x)
         return (self.bias.expand_as(x),)
 
@@ -225,8 +231,10 @@ class _ImagePair(Synapse):
         signal = self.up(_rows(x)).reshape(y.shape)
         return -(_widen(y) * _widen(signal)).sum((-3, -2, -1))
 
-    def currents(self, x: Tensor, y: Tensor, *, wanted: Sequence[bool] | None = None):
+    def currents(self, *activations: Tensor, wanted: Sequence[bool] | None = None):
         """The map applied to x, and its transpose applied to y."""
+        _arity(self, activations, 2)
+        x, y = activations
         self._fit(x, y)
         want_x, want_y = (True, True) if wanted is None else wanted
         return (
@@ -446,10 +454,13 @@ class Attention(Synapse):
         _arity(self, activations, self.arity)
         want = (True,) * self.arity if wanted is None else wanted
         q, k = self._heads(*activations)
-        to_queries, to_keys = self._sent(q, k, None, want[0], want[-1])
-        if self.arity == 2:
-            return to_queries, to_keys
-        return (to_queries + to_keys if want[0] else None,)
+        p = self._softmax(q, k, None)
+        if self.arity == 1:
+            return (self._to_queries(p, k) + self._to_keys(p, q) if want[0] else None,)
+        return (
+            self._to_queries(p, k) if want[0] else None,
+            self._to_keys(p, q) if want[1] else None,
+        )
 
     def _heads(self, queries: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Queries and keys of each head, (..., H, N, Y)."""
@@ -470,14 +481,13 @@ class Attention(Synapse):
             best = best.masked_fill(lonely, 0.0)
         return -best.sum(-2) / self.beta
 
-    def _sent(self, q, k, mask, to_queries: bool, to_keys: bool) -> list[Tensor | None]:
-        """What the queries receive and what the keys receive."""
-        p, sent = self._softmax(q, k, mask), [None, None]
-        if to_queries:
-            sent[0] = torch.einsum("...hny,hyd->...nd", p @ k, self.W_query)
-        if to_keys:
-            sent[1] = torch.einsum("...hny,hyd->...nd", p.transpose(-1, -2) @ q, self.W_key)
-        return sent
+    def _to_queries(self, p: Tensor, k: Tensor) -> Tensor:
+        """What the queries receive."""
+        return torch.einsum("...hny,hyd->...nd", p @ k, self.W_query)
+
+    def _to_keys(self, p: Tensor, q: Tensor) -> Tensor:
+        """What the keys receive."""
+        return torch.einsum("...hny,hyd->...nd", p.transpose(-1, -2) @ q, self.W_key)
 
     def _scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Beta Q K, -inf where not allowed; and which queries see nothing (their scores are 0)."""
@@ -598,10 +608,12 @@ class Hopfield(Synapse):
         r"""Overlaps :math:`h_\mu = \xi^\mu \cdot \hat x`, (..., K)."""
         return F.linear(_flatten("x", x, self.shape), self.memories)
 
-    def currents(self, x: Tensor, *, wanted: Sequence[bool] | None = None):
+    def currents(self, *activations: Tensor, wanted: Sequence[bool] | None = None):
         r""":math:`\Xi^\top \nabla L(\Xi \hat x)`: overlaps, separation, memories added up."""
+        _arity(self, activations, 1)
         if wanted is not None and not wanted[0]:
             return (None,)
+        (x,) = activations
         return ((self.lagrangian.activation(self.overlaps(x)) @ self.memories).reshape(x.shape),)
 
     def check_shapes(self, *shapes: Shape) -> None:
@@ -621,8 +633,8 @@ class Hopfield(Synapse):
 
 def _shape(name: str, shape: int | Sequence[int]) -> Shape:
     """Read a layer's shape from an int or a sequence of ints."""
-    many = isinstance(shape, (tuple, list, torch.Size))
-    return tuple(_check.count(name, n) for n in (shape if many else (shape,)))
+    sizes = shape if isinstance(shape, (tuple, list, torch.Size)) else (shape,)
+    return tuple(_check.count(name, n) for n in sizes)
 
 
 def _size(shape: Shape) -> str:

@@ -72,7 +72,8 @@ def tower(
     >>> [layer.shape for layer in tower((1, 8, 8), kernel_size=3, hidden=16).layers.values()]
     [(1, 8, 8), (32, 3, 3), (32, 1, 1), (16,), (10,)]
     """
-    shape = _check.sizes("shape", shape, dims=(3,), expected="(C, H, W), whole numbers >= 1")
+    c, h, w = _check.sizes("shape", shape, dims=(3,), expected="(C, H, W), whole numbers >= 1")
+    shape = (c, h, w)
     kernel_size, stride = _check.count("kernel_size", kernel_size), _check.count("stride", stride)
     pool, hidden = _check.count("pool", pool), _check.count("hidden", hidden)
     coupling, look = _check.positive("coupling", coupling), _check.positive("look", look)
@@ -205,7 +206,9 @@ def one_way(ham: HAM, images: Tensor, *, order: tuple[str, ...] = FLOORS) -> Ten
             if upper in c.names and set(c.names) <= set(heard):
                 wanted = tuple(n == upper for n in c.names)
                 sent = synapses.currents(c.synapse, *(heard[n] for n in c.names), wanted=wanted)
-                total = total + sent[c.names.index(upper)]
+                signal = sent[c.names.index(upper)]
+                assert signal is not None  # it was wanted
+                total = total + signal
         x, activation = total, ham.layers[upper].activation(total)
     return x
 
