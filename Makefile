@@ -25,7 +25,7 @@ help:
 	@echo "  make pdf        the whole book as one file; PRINT=code,solutions puts these in as well"
 	@echo "  make notebooks  run every chapter and write its notebook (book/*.md -> book/*.ipynb)"
 	@echo "  make chapter    start a chapter: make chapter NAME=18_my_subject"
-	@echo "  make quick      ruff, unit tests, notebooks in step: two minutes or so"
+	@echo "  make quick      ruff, mypy, unit tests, notebooks in step: two minutes or so"
 	@echo "  make test       everything: also every notebook, the site, a real browser"
 	@echo "  make bench      how fast, as ratios against plain ways of doing the same"
 	@echo "  make clean      remove what was built (the environment stays)"
@@ -74,5 +74,5 @@ bench: $(READY)
 	@$(PY) -m benchmarks
 
 clean:
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests tools benchmarks book -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Run the checks of the project, one step after another, each announced with its time.
 
-    python tools/check.py quick    # ruff, unit tests, doctests, notebooks in step
+    python tools/check.py quick    # ruff, mypy, unit tests, doctests, notebooks in step
     python tools/check.py all      # also every notebook, the site, a browser
     python tools/check.py site     # only build the site
 
@@ -57,6 +57,11 @@ def lint() -> tuple[bool, str]:
     good, said = run(PYTHON, "-m", "ruff", "check", ".")
     tidy, says = run(PYTHON, "-m", "ruff", "format", "--check", ".")
     return good and tidy, said + says
+
+
+def types() -> tuple[bool, str]:
+    """Type hints of the package, under mypy: see ``[tool.mypy]`` in pyproject.toml."""
+    return run(PYTHON, "-m", "mypy")
 
 
 def lint_js() -> tuple[bool, str]:
@@ -131,6 +136,7 @@ def in_browser() -> tuple[bool, str]:
 Step = tuple[str, Callable[[], tuple[bool, str]]]
 QUICK: list[Step] = [
     ("ruff", lint),
+    ("type hints", types),
     ("explorables: ESLint, Prettier", lint_js),
     ("unit and property tests", unit),
     ("examples in docstrings", doctests),

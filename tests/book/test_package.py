@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -33,3 +35,24 @@ def test_pictures_of_the_readme_show_on_the_package_index():
     for address in addresses:
         path = address.removeprefix(plain.addresses()["raw"] + "/").removesuffix("?sanitize=true")
         assert (ROOT / path).is_file(), f"{address} is no picture of this repository"
+
+
+def test_type_hints_are_part_of_the_package():
+    (package,) = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert (ROOT / package / "py.typed").is_file()
+    assert "Typing :: Typed" in PROJECT["project"]["classifiers"]
+
+
+def test_a_wrong_type_is_noticed_and_a_right_one_is_not(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from amtutor._check import shown\nright: str = shown(1.0)\nwrong: int = shown(1.0)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-error-summary", str(program)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 1, said.stderr
+    assert re.findall(r":(\d+): error: .*\[(.*)\]$", said.stdout, re.M) == [("3", "assignment")]
