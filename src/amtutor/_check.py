@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -56,7 +56,7 @@ def number_or_fail(name: str, value: Any, expected: str) -> float:
     if isinstance(value, bool) or ndim or not isinstance(value, (numbers.Real, _Scalar)):
         raise fail(name, value, expected)
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         raise fail(name, value, expected) from None
 
@@ -70,6 +70,8 @@ class _ScalarMeta(type):
 
 class _Scalar(metaclass=_ScalarMeta):
     """NumPy's numbers."""
+
+    __float__: Callable[[], float]
 
 
 def positive(name: str, value: Any) -> Any:

@@ -107,8 +107,7 @@ def energies(model, memories: Tensor, codes: Tensor, images: Tensor, config):
     level = 2 * lse_energy(codes, memories, beta=2 * config.beta_end)
     order = level.argsort()
     fig = plt.figure(figsize=(8.0, 6.2), layout="constrained")
-    halves: Any = fig.subfigures(2, 1, height_ratios=(1.0, 1.5))
-    top, bottom = halves
+    (top,), (bottom,) = fig.subfigures(2, 1, squeeze=False, height_ratios=(1.0, 1.5))
     ax = top.subplots()
     ax.hist(level.cpu(), bins=80, density=True, color=show.PALETTE["energy"])
     ax.set(xlabel="energy of a training picture's code", ylabel="density")

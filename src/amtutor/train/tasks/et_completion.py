@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from amtutor import _check, _weights, data, fast
-from amtutor.network.masked_images import STD, PatchModel, _lowest, build, hide_patches, to_patches
+from amtutor.network.masked_images import (
+    STD,
+    MaskedImageModel,
+    PatchModel,
+    _lowest,
+    build,
+    hide_patches,
+    to_patches,
+)
 from amtutor.train import Draws, Settings, Task, ranged, register
 
 __all__ = ["Completion", "CompletionSettings", "masks", "mean_errors", "patch_error"]
@@ -127,21 +135,25 @@ class Completion(Task[CompletionSettings, PatchModel]):
         self, model: PatchModel, data: dict[str, Tensor], folder: Path, *, metrics: list[dict]
     ) -> list[Path]:
         """MM Fig 3.3, right: pictures kept apart going downhill, and their energy."""
+        from matplotlib.figure import Figure
+
         from amtutor import show
 
         true = data["held_out"][:8].float() / 255
         hidden = masks(len(true), model.n_patches, 0.5).to(true.device)
-        going: Any = model  # the energy's model; the other draws no figures
-        walk = going.walk(true, hidden).trajectory
-        frames = going.frames(true, hidden, walk.states)
+        assert isinstance(model, MaskedImageModel)  # the other draws no figures
+        walk = model.walk(true, hidden).trajectory
+        assert walk is not None  # it was recorded
+        frames = model.frames(true, hidden, walk.states)
         show.use_style()
         rows = torch.cat([frames, true[None]]).cpu()
         titles = [f"step {t}" for t in range(len(frames))] + ["the truth"]
         grid = show.image_grid(rows, shape=tuple(true.shape[1:]), row_titles=titles)
-        trace: Any = show.energy_trace(walk.energies.cpu()).figure
+        trace = show.energy_trace(walk.energies.cpu()).figure
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / "fig3_3.png", folder / "fig3_3_energy.png"]
         for path, figure in zip(paths, (grid, trace), strict=True):
+            assert isinstance(figure, Figure)  # a whole one: no axes were handed in
             figure.savefig(path)
         return paths
 

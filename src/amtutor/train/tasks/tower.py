@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from torch import Tensor
 from amtutor import _check, _weights
 from amtutor.data import split_digits
 from amtutor.network.ham import HAM, States
+from amtutor.network.lagrangians import Softmax
 from amtutor.network.towers import ask, one_way, pixels, tower
 from amtutor.train import Draws, Settings, Task, ranged, register
 
@@ -201,15 +201,15 @@ def completed(
 
 
 def settled(ham: HAM, states: States, rounds: int, clamp: dict) -> States:
-    """Return the states after so many rounds; of a HAM's descent they come by layer."""
-    end: Any = ham.settle(states, steps=rounds, clamp=clamp).state
-    return end
+    """Return the states after so many rounds."""
+    return ham.settle(states, steps=rounds, clamp=clamp).state
 
 
 def logits(ham: HAM, label: Tensor) -> Tensor:
     """Turn the top floor's state into logits."""
-    floor: Any = ham.layers["label"]
-    return floor.lagrangian.beta * label
+    softmax = ham.layers["label"].lagrangian
+    assert isinstance(softmax, Softmax)  # of a `tower`
+    return softmax.beta * label
 
 
 # ---------------------------------------------------------------------------- what is measured
