@@ -16,8 +16,7 @@ BOOK = Path(__file__).resolve().parents[2] / "book"
 TEMPLATE = BOOK / "00_template.md"
 CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.md"))
 # Chapters that are still to be shortened. Whoever has done it takes the line out.
-TOO_LONG = {
-}
+TOO_LONG = {}
 FILLER = (
     r"delv(?:e|es|ing)|crucial(?:ly)?|seamless(?:ly)?|leverag(?:e|es|ing)|in essence"
     r"|it is worth noting|it can be shown|plays? an? \w+ role"

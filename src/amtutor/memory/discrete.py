@@ -172,7 +172,7 @@ class DiscreteDenseAM(nn.Module):
         generator: torch.Generator | None = None,
         record: bool | int = False,
         callback: Callable[[int, Tensor], object] | None = None,
-    ) -> Descent:
+    ) -> Descent[Tensor]:
         r"""Let every query run downhill until no flip helps, or ``max_sweeps`` are over.
 
         Args:
@@ -416,7 +416,7 @@ def recall_by(
     generator: torch.Generator | None,
     record: bool | int,
     callback: Callable[[int, Tensor], object] | None,
-) -> Descent:
+) -> Descent[Tensor]:
     """Recall with ``sweeps`` to sweep and to see who rests: the memory's own, or a twin of them."""
     _check.choice("rule", rule, RULES)
     _check.count("max_sweeps", max_sweeps)
@@ -527,7 +527,7 @@ class _Run:
         active = self.moving.nonzero()[:, 0]
         self.moving[active] = ~self.sweeps.at_rest(self.state[active], self.rule)
 
-    def result(self) -> Descent:
+    def result(self) -> Descent[Tensor]:
         shape = (*self.batch, self.memory.dim)
         trajectory = None
         if self.recording:

@@ -105,7 +105,7 @@ def mixed_gradient(
 
 
 @dataclass(frozen=True)
-class Answer(Descent):
+class Answer(Descent[Tensor]):
     """What :func:`recall` found: a descent, and its end taken apart.
 
     ``x`` and ``y`` as they came, filled in. ``state`` is (\\*batch, d+k), x and y together, and so

@@ -44,12 +44,14 @@ def power(x: Tensor, n: int) -> Tensor:
     >>> power(torch.tensor([-1.5, 2.0]), 5).tolist()
     [-7.59375, 32.0]
     """
-    result = None
+    result: Tensor | None = None
     while n:
         if n & 1:
             result = x if result is None else result * x
         n >>= 1
         x = x * x if n else x
+    if result is None:
+        raise _check.fail("n", n, "a whole number >= 1")
     return result
 
 
@@ -62,6 +64,8 @@ class Separation:
     """
 
     relative = False
+    n: int  # of one that is not: overlaps s count as F(s / D) = whole(s) / D^n
+    beta: float  # of a relative one: votes go as e^(beta c)
 
     def __call__(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return F(m)."""
@@ -74,6 +78,10 @@ class Separation:
     def energy(self, m: Tensor, dim: int) -> Tensor:
         """Return -sum F(m) over the last dimension."""
         return -self(m, dim).sum(-1)
+
+    def whole(self, s: int, *, slope: bool = False) -> int:
+        """Return F (or f / n) at a raw overlap ``s`` as a whole number; no relative one has it."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -236,7 +244,7 @@ def _scaled(whole: list[int]) -> tuple[Tensor, int]:
 
 
 @lru_cache(maxsize=32)
-def steps_of(separation: Polynomial, dim: int) -> tuple[Tensor, Tensor, float]:
+def steps_of(separation: Separation, dim: int) -> tuple[Tensor, Tensor, float]:
     """Return F(h-2) - F(h) and F(h+2) - F(h) at h = -D..D, and their unit: what a flip changes.
 
     A memory cannot lose at -D nor gain at D: zero there.
@@ -248,7 +256,7 @@ def steps_of(separation: Polynomial, dim: int) -> tuple[Tensor, Tensor, float]:
     return table[: 2 * dim + 1], table[2 * dim + 1 :], (1 << shift) / dim**separation.n
 
 
-def _whole_vote(separation: Polynomial, c: int, rule: str) -> int:
+def _whole_vote(separation: Separation, c: int, rule: str) -> int:
     """Return G(c) of a polynomial as a whole number of any size."""
     if rule == "gradient":
         return separation.whole(c, slope=True)
@@ -285,15 +293,15 @@ def sign_of(separation: Separation, xi: list, clamped: list, rule: str) -> int:
     if not votes:
         return 0
     if not separation.relative:
-        total = sum(v * _whole_vote(separation, c, rule) for c, v in votes.items())
-        return (total > 0) - (total < 0)
+        whole = sum(v * _whole_vote(separation, c, rule) for c, v in votes.items())
+        return (whole > 0) - (whole < 0)
     top, digits = max(votes), 40
     while True:
         with localcontext() as context:
             context.prec = digits
             beta = Decimal(separation.beta)
             terms = [v * (beta * (c - top)).exp() for c, v in votes.items()]
-            total, size = sum(terms), sum(map(abs, terms))
+            total, size = sum(terms, Decimal(0)), sum(map(abs, terms), Decimal(0))
             if abs(total) > size * Decimal(10) ** (len(terms).bit_length() + 2 - digits):
                 return 1 if total > 0 else -1
         digits *= 2
