@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amtutor.train import load_preset
+from amtutor.train import fit, load_preset
 
 pytest.importorskip("accelerate", reason='training needs pip install "amtutor[train]"')
 
@@ -17,6 +17,11 @@ SMALL = ["steps=24", "checkpoint_every=8", "log_every=5", "evaluate_every=12", "
 def small(*sets: str):
     """The config of toy-smoke, a few steps of it."""
     return load_preset("toy-smoke", [*SMALL, "creatures=20", "n_memories=8", *sets]).config
+
+
+def train(folder: Path, sets: tuple[str, ...]) -> None:
+    """Train it, without a word."""
+    fit(small(*sets), folder, progress=False, say=lambda line: None, device="cpu")
 
 
 def numbers(folder: Path) -> list[dict]:

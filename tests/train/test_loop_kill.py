@@ -10,22 +10,22 @@ import sys
 import time
 
 import pytest
-from small_runs import numbers, small, weights
-
-from amtutor.train import fit
+import small_runs
+from small_runs import numbers, weights
 
 CONFIG = ("steps=36", "checkpoint_every=3", "log_every=4", "evaluate_every=20")
 MOMENTS = 5
 
 
-def child(folder, say):
-    fit(small(*CONFIG), folder, progress=False, say=say, device="cpu")
-
-
 def start(folder):
-    """Train in a process of its own; it writes a line where the parent can count them."""
-    fork = multiprocessing.get_context("fork")
-    process = fork.Process(target=child, args=(folder, lambda line: None))
+    """Train in a process of its own.
+
+    A fork of a process that has no threads yet: a fork of this one would wait for ever for
+    threads that were not forked with it, once torch has used two.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["small_runs", "amtutor.train.loop", "accelerate"])
+    process = server.Process(target=small_runs.train, args=(folder, CONFIG))
     process.start()
     return process
 
@@ -48,7 +48,7 @@ def newest(folder) -> list[str]:
     return sorted(p.name for p in [*folder.glob("*"), *folder.glob("checkpoints/*")])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.skipif(sys.platform == "win32", reason="no forkserver")
 def test_killed_at_random_moments_it_ends_bit_equal(tmp_path):
     """Each moment is counted from something that appears on the disk, not from a clock."""
     process = start(tmp_path / "whole")

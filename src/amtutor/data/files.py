@@ -35,9 +35,13 @@ def folders() -> list[Path]:
     named = os.environ.get("AMTUTOR_DATA")
     if not named:
         return [cache()]
-    folder = Path(named).expanduser()
+    try:
+        folder = Path(named).expanduser()
+    except RuntimeError:  # ~somebody, and there is no such person
+        raise DataNotFound(f"AMTUTOR_DATA = {named!r}: no such home; correct or unset it") from None
     if not folder.is_dir():
-        raise DataNotFound(f"AMTUTOR_DATA = {named!r}: no such folder; correct or unset it")
+        what = "it is a file" if folder.exists() else "no such folder"
+        raise DataNotFound(f"AMTUTOR_DATA = {named!r}: {what}; correct or unset it")
     return [folder, cache()]
 
 
