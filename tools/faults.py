@@ -5,7 +5,7 @@
     python tools/faults.py --jobs 2     two at a time
 
 The table is tools/faults.toml. A fault counts as noticed if one of its tests fails, and that same
-test passes on the copy without the fault. A run that takes too long counts as noticed too (a loop
+test passes without the fault. A run that takes too long counts as noticed too (a loop
 that never ends is a fault that shows), and the table says so. The exit code is 1 if less than 95 %
 are noticed.
 """
@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -77,14 +77,6 @@ def modules() -> list[str]:
 # ---------------------------------------------------------------------------- one fault
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a fault: noticed, and by which test, or in which way."""
-
-    noticed: bool
-    by: str
-
-
 class Copy:
     """A copy of the package of its own, for one fault after the other."""
 
@@ -103,56 +95,46 @@ class Copy:
         finally:
             path.write_text(sound, "utf-8")
 
-    def fails(self, test: str, limit: float) -> str:
-        """Run a file or a test in a process of its own; name what failed, or return nothing."""
+    def failures(self, tests: list[str], limit: float, *, first: bool = True) -> list[str]:
+        """Run tests in a process of its own; name what failed, only the first if that is enough."""
         said = self.home / "said.txt"
-        process = _CONTEXT.Process(target=_run_tests, args=(str(self.home), test, str(said)))
+        process = _CONTEXT.Process(target=_run_tests, args=(str(self.home), tests, said, first))
         process.start()
         process.join(limit)
         if process.is_alive():
             os.killpg(process.pid, signal.SIGKILL)  # and what the tests have started
             process.join()
-            return f"{test} (did not end in {limit:.0f} s)"
+            return [f"{tests[0]} (did not end in {limit:.0f} s)"]
         if process.exitcode in (0, 5):  # 5: there was nothing to run
-            return ""
-        found = _FAILED.search(said.read_text("utf-8", errors="replace"))
-        return found[1] if found else f"{test} (exit code {process.exitcode})"
+            return []
+        found = _FAILED.findall(said.read_text("utf-8", errors="replace"))
+        return found or [f"{tests[0]} (exit code {process.exitcode})"]
 
 
-def _run_tests(home: str, test: str, said: str) -> None:
-    """Run tests against the copy, in this process, which is thrown away afterwards."""
+def _run_tests(home: str, tests: list[str], said: Path, first: bool) -> None:
+    """Run tests against a copy, in this process, which is thrown away afterwards."""
     import pytest
+    from hypothesis import Phase, settings
 
     os.setsid()
-    with open(said, "w", encoding="utf-8") as file:
+    with said.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(ROOT)
     os.environ |= {"PYTHONPATH": home}
     sys.path.insert(0, home)
-    # Nothing compiled is kept: a slip of equal length and time might not be read.
-    sys.dont_write_bytecode = True
-    sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", test]))
+    sys.dont_write_bytecode = True  # or a slip of equal length and time might not be read
+    # That an example fails is enough: it need not be made small.
+    plain = partial(settings.register_profile, phases=[Phase.explicit, Phase.generate])
+    settings.register_profile = staticmethod(plain)
+    sys.exit(pytest.main([*["-x"] * first, "-q", "--tb=no", "-p", "no:cacheprovider", *tests]))
 
 
-def judge(fault: Fault, copy: Copy, limit: float) -> Verdict:
-    """Plant one fault and run its tests, one file after the other, until one fails."""
-    for file in fault.known_tests():
-        with copy.with_fault(fault):
-            failed = copy.fails(file, limit)
-        if not failed:
-            continue
-        test = failed.split(" (")[0]
-        if " (did not end" in failed or passes_without(copy, test, limit):
-            return Verdict(True, failed)
-        print(f"{fault.name}: {test} fails without the fault, too", file=sys.stderr, flush=True)
-    return Verdict(False, "")
-
-
-@cache
-def passes_without(copy: Copy, test: str, limit: float) -> bool:
-    """Tell whether a test passes on the sound copy."""
-    return not copy.fails(test, limit)
+def judge(fault: Fault, copy: Copy, limit: float) -> str:
+    """Plant one fault and run its tests, one file after the other; name the first that fails."""
+    with copy.with_fault(fault):
+        found = (copy.failures([file], limit) for file in fault.known_tests())
+        return next((failed[0] for failed in found if failed), "")
 
 
 # ---------------------------------------------------------------------------- all of them
@@ -167,8 +149,12 @@ def chosen(words: list[str]) -> list[Fault]:
     return [f for f in faults if not words or any(w in f.name or w in f.file for w in words)]
 
 
-def judge_all(faults: list[Fault], *, jobs: int, limit: float) -> list[Verdict]:
-    """Judge every fault, a few at a time, each on a copy that no other uses meanwhile."""
+def judge_all(faults: list[Fault], *, jobs: int, limit: float) -> list[str]:
+    """Name for every fault the test that noticed it, or nothing; a few faults at a time.
+
+    Each is planted in a copy that no other uses meanwhile. In the end all tests that failed run
+    once without any fault: one that fails there, too, has noticed nothing.
+    """
     for fault in faults:  # before the long work
         fault.plant((PACKAGE / fault.file).read_text("utf-8"))
     with tempfile.TemporaryDirectory(prefix="amtutor-faults-") as home:
@@ -176,27 +162,31 @@ def judge_all(faults: list[Fault], *, jobs: int, limit: float) -> list[Verdict]:
         for k in range(jobs):
             copies.put(Copy(Path(home) / str(k)))
 
-        def one(fault: Fault) -> Verdict:
+        def one(fault: Fault) -> str:
             copy = copies.get()
             try:
-                verdict = judge(fault, copy, limit)
+                found = judge(fault, copy, limit)
             finally:
                 copies.put(copy)
-            print(line(fault, verdict), flush=True)
-            return verdict
+            print(line(fault, found), flush=True)
+            return found
 
         quiet = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         os.environ |= {**quiet, "OMP_WAIT_POLICY": "PASSIVE"}
         _CONTEXT.set_forkserver_preload(_SLOW.split())
         with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(one, faults))
+            verdicts = list(pool.map(one, faults))
+        tests = sorted({v for v in verdicts if v and " (" not in v})
+        always = copies.get().failures(tests, 10 * limit, first=False) if tests else []
+    for test in always:
+        print(f"{test} fails without any fault, too", file=sys.stderr)
+    return ["" if v in always else v for v in verdicts]
 
 
-def line(fault: Fault, verdict: Verdict) -> str:
+def line(fault: Fault, found: str) -> str:
     """Write one row of the table."""
-    return f"{'noticed ' if verdict.noticed else 'SURVIVED'}  {fault.file:34} {fault.name:48} " + (
-        verdict.by.removeprefix("tests/")
-    )
+    word = "noticed " if found else "SURVIVED"
+    return f"{word}  {fault.file:34} {fault.name:48} {found.removeprefix('tests/')}".rstrip()
 
 
 def main() -> int:
@@ -216,7 +206,7 @@ def main() -> int:
     except ValueError as error:
         print(f"faults: {error}", file=sys.stderr)
         return 2
-    survived = [f for f, v in zip(faults, verdicts, strict=True) if not v.noticed]
+    survived = [f for f, found in zip(faults, verdicts, strict=True) if not found]
     share = 1 - len(survived) / len(faults)
     print(f"\n{len(faults)} planted, {len(faults) - len(survived)} noticed ({share:.0%})")
     for fault in survived:

@@ -423,6 +423,12 @@ def test_damages_are_what_they_are_called():
     assert 0 < errors[0] < errors[1] < errors[2]
 
 
+def test_noise_is_a_function_of_its_seed():
+    images = made_up(3)
+    first, again, other = (damage.noise(images, 8, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
 def test_blur_is_scipys():
     from scipy.ndimage import gaussian_filter
 
@@ -460,9 +466,7 @@ def test_the_record_of_damage_holds():
 
     path = Path(__file__).parents[2] / "results" / "c10-features" / "damage.json"
     if not path.is_file():
-        pytest.skip(
-            "results/c10-features/damage.json is not here: amtutor damage"
-        )
+        pytest.skip("results/c10-features/damage.json is not here: amtutor damage")
     found = json.loads(path.read_text("utf-8"))
     assert set(found["damages"]) == set(damage.STRENGTHS)
     for kind, row in found["damages"].items():

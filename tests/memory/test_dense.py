@@ -688,6 +688,20 @@ def test_any_energy_of_the_same_form_will_do():
     assert_close(end.state, memories.mean(0).expand_as(x))
 
 
+def test_all_that_is_asked_is_asked_in_the_chunks_that_were_ordered():
+    seen = []
+
+    def spy(x, memories, *, beta, chunk):
+        seen.append((beta, chunk))
+        return x.sum(-1)
+
+    x, memories = case()
+    memory = DenseAM(memories, EnergyForm(spy, spy, spy), beta=2.0, chunk=3)
+    for ask in (memory.energy, memory.gradient, memory.pull):
+        ask(x)
+    assert seen == [(2.0, 3)] * 3
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "text"),
     [

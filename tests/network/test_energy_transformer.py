@@ -545,3 +545,21 @@ def test_energies_of_memories_in_half_precision_are_added_up_in_float32(activati
         energy = network.energy(g)
     assert energy.dtype == torch.float32
     assert ((energy.double() - want).abs() <= 1e-5 * want.abs()).all()
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.5, 40.0])
+def test_a_block_normalises_with_the_eps_it_was_given(eps):
+    """Mean square of a token after the norm: v / (v + eps), v its variance."""
+    block = EnergyTransformerBlock(D, n_heads=2, head_dim=3, n_memories=4, eps=eps).double()
+    x = 3 * draw(B, N, D)
+    variance = x.var(-1, unbiased=False)
+    assert_close(block.norm.activation(x).square().mean(-1), variance / (variance + eps))
+
+
+@pytest.mark.parametrize("exclude_self", [True, False])
+def test_a_block_looks_at_itself_only_where_asked(exclude_self):
+    """The share of C = B in every map: zero, or the softmax of its own overlap among all."""
+    sizes = {"n_heads": 2, "head_dim": 3, "n_memories": 4, "exclude_self": exclude_self}
+    block = EnergyTransformerBlock(D, **sizes).double()
+    own = block.attention.weights(draw(B, N, D)).diagonal(dim1=-2, dim2=-1)
+    assert bool((own == 0).all()) is exclude_self and bool((own > 0).all()) is not exclude_self

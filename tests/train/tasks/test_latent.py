@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from amtutor import data
 from amtutor.generative import latent
 from amtutor.train import Draws, fit, load_preset, preset_names
+from amtutor.train.tasks import _latent_figures
 from amtutor.train.tasks.latent import Latent, winners_of_noise
 
 SMALL = [
@@ -167,6 +169,57 @@ def test_a_run_says_what_became_of_its_memories_and_exports_weights(tmp_path):
     card = json.loads((tmp_path / "run" / "latent.json").read_text("utf-8"))
     assert card["parameters"]["memories"] == 12 * 8 and card["config"]["n_memories"] == 12
     assert (tmp_path / "run" / "latent.safetensors").stat().st_size > 2 * card["parameters"]["all"]
+
+
+class Mirror:
+    """A decoder that paints every code as one grey: its first number."""
+
+    def __init__(self, memories):
+        self.memories = memories
+
+    def decode_images(self, z):
+        return z[:, 0].round().to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+
+
+@pytest.fixture
+def panels(monkeypatch):
+    """What is placed in a figure, by title."""
+    placed = {}
+    monkeypatch.setattr(
+        _latent_figures, "_place", lambda ax, picture, title="": placed.update({title: picture})
+    )
+    return placed
+
+
+def greys(n):
+    return torch.arange(n, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+
+
+def test_the_lowest_energies_lie_left_and_the_highest_right(panels):
+    """Codes that lie ever farther from all memories, in a shuffled order."""
+    memories = torch.tensor([[200.0, 0.0], [210.0, 0.0], [220.0, 0.0]])
+    far = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    codes = torch.stack([torch.full((20,), 200.0), 1.0 + far], 1)
+    fig = _latent_figures.energies(Mirror(memories), memories, codes, greys(20), task().config)
+    plt.close(fig)
+    low, high = (panels[f"{t}: picture, two nearest memories"] for t in ("low", "high"))
+    order = far.argsort().tolist()
+    # sheets of six columns with a gap of one: picture, two memories, picture, two memories
+    for sheet, rows in ((low, order[:6]), (high, order[-6:])):
+        firsts = [int(sheet[5 * i, 15 * j, 0]) for i in range(3) for j in range(2)]
+        assert firsts == rows
+        assert (int(sheet[0, 5, 0]), int(sheet[0, 10, 0])) == (200, 210)
+
+
+def test_memories_that_nobody_is_nearest_to_are_not_shown_with_neighbours(panels):
+    memories = torch.tensor([[10.0, 0.0], [20.0, 0.0], [30.0, 0.0], [250.0, 0.0]])
+    codes = torch.tensor([[11.0, 0.0], [12.0, 0.0], [22.0, 0.0], [33.0, 0.0], [34.0, 0.0]])
+    fig = _latent_figures.memories_and_neighbours(Mirror(memories), memories, codes, greys(5))
+    plt.close(fig)
+    sheet = panels["a memory, and its three nearest"]
+    assert {int(v) for v in sheet[::5, 0, 0]} == {10, 20, 30}
+    first = [int(v) for v in sheet[0, ::5, 0]]
+    assert first == [10, 0, 1, 2]  # the closest of all: its nearest pictures in order
 
 
 def test_figures_of_the_paper_come_from_a_run(tmp_path):

@@ -16,6 +16,7 @@ from amtutor.memory import prototypes as proto
 from amtutor.train import Draws
 from amtutor.train.loop import fit
 from amtutor.train.presets import load_preset
+from amtutor.train.tasks import _prototype_figures as figures
 from amtutor.train.tasks import _prototype_order as order
 from amtutor.train.tasks import prototypes as task_module
 
@@ -137,6 +138,45 @@ def test_digits_are_learned_and_sampled(tmp_path):
     assert saved["memories"].shape == (40, 784) and (saved["labels"].int().diff() >= 0).all()
     picture = run.task.sample(run.model(), 3, seed=0)
     assert picture.shape == (3, 1, 28, 28) and picture.dtype == torch.uint8
+
+
+def test_every_panel_has_the_landscape_of_its_own_frame(tmp_path, monkeypatch):
+    """Each energy that is drawn is lowest, of all frames' memories, at its own."""
+    drawn, draw = [], figures.show.landscape
+
+    def spy(energy, **how):
+        drawn.append(energy)
+        return draw(energy, **{**how, "resolution": 8})
+
+    monkeypatch.setattr(figures.show, "landscape", spy)
+    film = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).reshape(5, 1, 1).expand(5, 3, 2)
+    data = {"points": torch.zeros(4, 2)}
+    figures.plane(film, data, tmp_path, beta=60.0, energies=[(1, 0.5), (2, 0.25)])
+    energies = torch.stack([energy(film[:, 0]) for energy in drawn])
+    assert energies.argmin(1).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_noisy_data_are_brought_back_between_paper_and_ink_only_where_asked(clip):
+    c = load_preset("mnist-prototypes-smoke", [f"clip={clip}"]).config
+    points = torch.rand(20, 784, generator=torch.Generator().manual_seed(0))
+    x = task_module.Prototypes(c).noisy({"points": points}, Draws(0, 0, 8))
+    assert x.shape == (8, 784) and (bool(x.min() < 0), bool(x.max() > 1)) == (not clip, not clip)
+
+
+def test_what_ships_is_sorted_and_every_memory_keeps_its_name(tmp_path, monkeypatch):
+    """Points of one ink each, named by it; memories beside them in a shuffled order."""
+    named = torch.tensor([2, 0, 3, 1])
+    ink = torch.arange(4.0).repeat_interleave(6)[:, None].expand(24, 784)
+    data = {"points": ink, "labels": torch.arange(4).repeat_interleave(6)}
+    task = task_module.Prototypes(load_preset("mnist-prototypes-smoke", ["n_memories=4"]).config)
+    monkeypatch.setattr(task, "data", lambda: data)
+    model = task.build()
+    with torch.no_grad():
+        model.memories.copy_(named[:, None].float().expand(4, 784))
+    task.finish(model, tmp_path)
+    saved = _weights.read_safetensors(tmp_path / "memories.safetensors")
+    assert saved["labels"].tolist() == [0, 1, 2, 3] == saved["memories"][:, 0].tolist()
 
 
 def test_slant_and_order():

@@ -76,6 +76,36 @@ def test_who_sees_nothing_is_told_and_nobody_may_be_asked_for_a_name():
     assert set(found) == {"pixels"} and found["pixels"].isfinite()
 
 
+def test_rounds_are_drawn_from_the_fewest_to_the_most(monkeypatch):
+    """Over forty steps each of three numbers comes; one is missed once in ten million."""
+    t = task("rounds=2,4", "completed=0")
+    data, model, drawn = t.data(), build_model(t), []
+
+    def named(ham, x, y, rounds):
+        drawn.append(rounds)
+        return torch.zeros(())
+
+    monkeypatch.setattr(task_module, "named", named)
+    for step in range(40):
+        t.loss(model, data, Draws(0, step, 16))
+    assert set(drawn) == {2, 3, 4}
+
+
+def test_who_sees_half_a_picture_is_not_told(monkeypatch):
+    """Only of a picture that is hidden as a whole the name must be told."""
+    t = task()
+    data, model, asked = t.data(), build_model(t), []
+    ask_of = task_module.ask
+    monkeypatch.setattr(
+        task_module, "ask", lambda ham, x, y, seen: asked.append(y) or ask_of(ham, x, y, seen=seen)
+    )
+    x, y = data["images"][:3], data["labels"][:3]
+    told = torch.tensor([False, False, True])
+    found = task_module.completed(model, x, y, halves(8)[[0, 5, 3]], told, 2)
+    assert asked[0].tolist() == [-1, int(y[1]), int(y[2])]
+    assert set(found) == {"pixels", "name_half"}
+
+
 @pytest.mark.parametrize("which", ["tower", "one-way"])
 def test_a_short_training_learns_and_ships(tmp_path, which):
     sets = [f"which={which}", "steps=60", "warmup_steps=10", "checkpoint_every=0"]
