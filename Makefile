@@ -15,7 +15,7 @@ endif
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help book serve pdf notebooks chapter test quick bench clean
+.PHONY: help book serve pdf notebooks chapter test quick bench faults clean
 
 help:
 	@echo "amtutor: a memory is a low place, remembering is going downhill"
@@ -28,6 +28,7 @@ help:
 	@echo "  make quick      ruff, mypy, unit tests, notebooks in step: two minutes or so"
 	@echo "  make test       everything: also every notebook, the site, a real browser"
 	@echo "  make bench      how fast, as ratios against plain ways of doing the same"
+	@echo "  make faults     plausible faults, one at a time: which test notices? (an hour; NAME=descent)"
 	@echo "  make clean      remove what was built (the environment stays)"
 	@echo
 	@echo "The environment is $(VENV) (VENV=..., PYTHON=... choose others). On Linux the plain torch"
@@ -72,6 +73,9 @@ quick: $(READY)
 
 bench: $(READY)
 	@$(PY) -m benchmarks
+
+faults: $(READY)
+	@$(PY) tools/faults.py $(NAME)
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -25,7 +25,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -98,6 +97,7 @@ class Copy:
     def failures(self, tests: list[str], limit: float, *, first: bool = True) -> list[str]:
         """Run tests in a process of its own; name what failed, only the first if that is enough."""
         said = self.home / "said.txt"
+        said.write_text("", "utf-8")
         process = _CONTEXT.Process(target=_run_tests, args=(str(self.home), tests, said, first))
         process.start()
         process.join(limit)
@@ -105,16 +105,18 @@ class Copy:
             os.killpg(process.pid, signal.SIGKILL)  # and what the tests have started
             process.join()
             return [f"{tests[0]} (did not end in {limit:.0f} s)"]
+        text = said.read_text("utf-8", errors="replace")
+        found = _FAILED.findall(text)
         if process.exitcode in (0, 5):  # 5: there was nothing to run
             return []
-        found = _FAILED.findall(said.read_text("utf-8", errors="replace"))
-        return found or [f"{tests[0]} (exit code {process.exitcode})"]
+        if not found and process.exitcode > 0:  # not a test that failed, but this script
+            raise RuntimeError(f"{' '.join(tests)}: exit code {process.exitcode}\n{text[-2000:]}")
+        return found or [f"{tests[0]} (killed by signal {-process.exitcode})"]
 
 
 def _run_tests(home: str, tests: list[str], said: Path, first: bool) -> None:
     """Run tests against a copy, in this process, which is thrown away afterwards."""
     import pytest
-    from hypothesis import Phase, settings
 
     os.setsid()
     with said.open("w", encoding="utf-8") as file:
@@ -124,10 +126,20 @@ def _run_tests(home: str, tests: list[str], said: Path, first: bool) -> None:
     os.environ |= {"PYTHONPATH": home}
     sys.path.insert(0, home)
     sys.dont_write_bytecode = True  # or a slip of equal length and time might not be read
-    # That an example fails is enough: it need not be made small.
-    plain = partial(settings.register_profile, phases=[Phase.explicit, Phase.generate])
-    settings.register_profile = staticmethod(plain)
-    sys.exit(pytest.main([*["-x"] * first, "-q", "--tb=no", "-p", "no:cacheprovider", *tests]))
+    words = [*["-x"] * first, "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
+    sys.exit(pytest.main(words, plugins=[_Short()]))
+
+
+class _Short:
+    """A plugin of pytest."""
+
+    def pytest_configure(self) -> None:
+        """That an example fails is enough: it need not be made small."""
+        from hypothesis import Phase, settings
+
+        few = [Phase.explicit, Phase.generate]
+        settings.register_profile("faults", settings.default, phases=few)
+        settings.load_profile("faults")
 
 
 def judge(fault: Fault, copy: Copy, limit: float) -> str:
