@@ -1,7 +1,9 @@
 """Asynchronous binary recall against a plain NumPy loop that computes both energies at each visit.
 
 Same patterns, same queries, same order of visits, and the final bits are compared. Where the loop
-would take minutes it does a part of the work and is scaled; the table says which part.
+would take minutes it does a part of the work and is scaled; the table says which part. Each case is
+measured twice: as the machine is, and with one process beside it that never rests, as on a hosted
+notebook or a laptop in use.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +61,15 @@ def naive(energy, patterns: np.ndarray, state: np.ndarray, order: np.ndarray) ->
 
 
 CASES = {
-    # name: separation, energy of the loop, K, D, queries, visits, loop's share, ratio to reach
+    # name: separation, energy of the loop, K, D, queries, visits, loop's share, ratios to reach
     "n = 10, 20 queries": (
-        RectifiedPolynomial(10), rectified_energy, 1000, 100, 20, 100, (20, 100), 20
+        RectifiedPolynomial(10), rectified_energy, 1000, 100, 20, 100, (20, 100), (20, 15)
     ),
     "n = 10, 1000 queries": (
-        RectifiedPolynomial(10), rectified_energy, 1000, 100, 1000, 100, (20, 100), 150
+        RectifiedPolynomial(10), rectified_energy, 1000, 100, 1000, 100, (20, 100), (150, 100)
     ),
     "sprite size, 25 queries": (
-        Exponential(), log_sum_exp_energy, 1024, 2304, 25, 16_000, (2, 100), 200
+        Exponential(), log_sum_exp_energy, 1024, 2304, 25, 16_000, (2, 100), (200, 200)
     ),
 }  # fmt: skip
 
@@ -101,9 +105,20 @@ def seconds(run) -> float:
     return (time.perf_counter() - start) / calls
 
 
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """One process beside this one that never rests."""
+    beside = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        beside.kill()
+        beside.wait()
+
+
 def measure(name: str) -> None:
-    """Print one line: our time, the loop's, the ratio, and whether the bits agree."""
-    separation, energy, k, dim, queries, visits, (some, part), target = CASES[name]
+    """Print two lines: our time, the loop's, the ratio; and refuse bits that do not agree."""
+    separation, energy, k, dim, queries, visits, (some, part), targets = CASES[name]
     patterns, cues, order = problem(k, dim, queries, visits)
     memory = DiscreteDenseAM(patterns, separation)
     xi, start, steps = patterns.numpy(), cues.numpy(), order.numpy()
@@ -119,24 +134,27 @@ def measure(name: str) -> None:
         fast.recall(memory, cues[:some], order=order[:some, :part]).state,
     )
     same &= torch.equal(ours().state, memory.recall(cues, order=order).state)
-    pairs = [(seconds(loop), seconds(ours)) for _ in range(ROUNDS)]
-    scale = queries * visits / (some * part)
-    ratio = statistics.median(scale * a / b for a, b in pairs)
-    loop_time, our_time = (statistics.median(t) for t in zip(*pairs, strict=True))
-    peak = peak_megabytes(name) if STATUS.exists() else float("nan")
-    print(
-        f"{name:25s}{1e6 * our_time / queries:12.1f}{1e6 * loop_time / some / part * visits:14.0f}"
-        f"{ratio:8.0f}x{target:8d}x{peak:9.0f}  {1 / scale:9.2%}  {'same' if same else 'DIFFER'}"
-    )
     assert same, f"{name}: final bits differ"
+    scale = queries * visits / (some * part)
+    peak = peak_megabytes(name) if STATUS.exists() else float("nan")
+    for beside, target in zip(("", "one busy"), targets, strict=True):
+        with busy_neighbour() if beside else nullcontext():
+            pairs = [(seconds(loop), seconds(ours)) for _ in range(ROUNDS)]
+        ratio = statistics.median(scale * a / b for a, b in pairs)
+        loop_time, our_time = (statistics.median(t) for t in zip(*pairs, strict=True))
+        print(
+            f"{name:25s}{beside:>9s}{1e6 * our_time / queries:12.1f}"
+            f"{1e6 * loop_time / some / part * visits:14.0f}{ratio:8.0f}x{target:8d}x{peak:9.0f}"
+            f"  {1 / scale:9.2%}  {'met' if ratio >= target else 'NOT MET in this run'}"
+        )
 
 
 def main() -> None:
     """Print the table; numbers of runs whose bits differ are refused."""
     print(f"exact rule, medians of {ROUNDS} rounds; the loop's time is scaled from its share")
     print(
-        f"{'':25s}{'us a query':>12s}{'loop, us':>14s}{'ratio':>9s}{'target':>9s}{'MB':>9s}"
-        f"  {'loop did':>9s}  bits"
+        f"{'':25s}{'beside':>9s}{'us a query':>12s}{'loop, us':>14s}{'ratio':>9s}{'target':>9s}"
+        f"{'MB':>9s}  {'loop did':>9s}"
     )
     for name in CASES:
         measure(name)
