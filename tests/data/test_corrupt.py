@@ -132,7 +132,10 @@ def test_mask_of_a_colour_picture_covers_every_channel():
         (lambda x: data.mask(x, (24,)), r"shape = \(24,\): expected \(H, W\) or \(C, H, W\)"),
         (lambda x: data.mask(x, (4, 0)), "expected"),
         (lambda x: data.mask(x, SHAPE, part="middle"), "part = 'middle': expected one of 'bottom'"),
-        (lambda x: data.mask(x, SHAPE, fraction=2), r"fraction = 2.0: expected a number in \[0, 1\]"),
+        (
+            lambda x: data.mask(x, SHAPE, fraction=2),
+            r"fraction = 2.0: expected a number in \[0, 1\]",
+        ),
         (lambda x: data.blur(x, SHAPE, sigma=0), "sigma = 0.0: expected a finite number > 0"),
         (lambda x: data.shift(x, SHAPE, right=0.5), "right = 0.5: expected a whole number"),
     ],

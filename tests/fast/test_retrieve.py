@@ -79,6 +79,9 @@ def test_a_slice_of_a_larger_tensor_is_read_from_the_right_place():
     )
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.backends.mkldnn, "matmul"), reason="this setting came with torch 2.9"
+)
 def test_reduced_precision_is_off_puts_the_setting_back_and_says_if_it_cannot(monkeypatch):
     setting = torch.backends.mkldnn.matmul
     before = setting.fp32_precision

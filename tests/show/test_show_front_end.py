@@ -15,6 +15,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+pytest.importorskip(
+    "playwright", reason="a browser is driven by playwright (pip install playwright)"
+)
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 NOTEBOOK = """

@@ -27,6 +27,7 @@ def states():
 
 @pytest.fixture(scope="module")
 def open_page(states, tmp_path_factory):
+    pytest.importorskip("playwright", reason="playwright drives the browser")
     import shoot
 
     energies = torch.arange(2 * STEPS + 2.0).flip(0).reshape(STEPS + 1, 2)

@@ -358,6 +358,8 @@ def _counted(x: np.ndarray, y: np.ndarray, weight):
     if weight is None:
         return x, y, None
     weight = _check_sample_weight(weight, x, dtype=np.float64, ensure_non_negative=True)
+    if not (weight > 0).any():  # the sentence of newer scikit-learns; older ones divide by zero
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     return x[weight > 0], y[weight > 0], weight[weight > 0]
 
 
