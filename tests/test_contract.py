@@ -8,17 +8,22 @@ What cannot be called like this stands in `APART`, with the reason.
 from __future__ import annotations
 
 import fnmatch
+from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
-from contract import Public
+from contract import ROOMS, Finding, Public, table, walk
 
+from amtutor.evaluate import c10, features
+from amtutor.generative import latent
 from amtutor.memory import dense, discrete, prediction, separations
 from amtutor.network import energy_transformer as et
 from amtutor.network import ham as hm
 from amtutor.network import lagrangians as lag
 from amtutor.network import masked_images, synapses, towers
+from amtutor.train.draws import Draws
 
 B, D, K, N = 3, 4, 5, 3
 
@@ -42,8 +47,68 @@ def small_block() -> et.EnergyTransformerBlock:
     return et.EnergyTransformerBlock(D, n_heads=2, head_dim=3, n_memories=6, generator=g)
 
 
+def small_model() -> masked_images.MaskedImageModel:
+    g = torch.Generator().manual_seed(0)
+    sizes = {"dim": 8, "n_heads": 2, "head_dim": 4, "n_memories": 6, "image_size": 8}
+    return masked_images.MaskedImageModel(**sizes, descent_steps=2, generator=g)
+
+
+def small_shape() -> latent.Shape:
+    sizes = {"width": 4, "multipliers": (1, 1), "blocks": 1, "attention": (4,), "size": 8}
+    return latent.Shape(**sizes, n_heads=2, groups=2)
+
+
+def small_latent() -> latent.LatentMemory:
+    g = torch.Generator().manual_seed(0)
+    return latent.LatentMemory(5, D, shape=small_shape(), generator=g)
+
+
+def small_memory(n: int = 2) -> discrete.DiscreteDenseAM:
+    return discrete.DiscreteDenseAM(spins(K, 8), separations.Polynomial(n))
+
+
+def pixels(n: int = 2, side: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, 3, side, side), dtype=np.uint8)
+
+
+def coloured(side: int = 8) -> torch.Tensor:
+    return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@cache
+def tower() -> hm.HAM:
+    return towers.tower(
+        (1, 8, 8), channels=2, kernel_size=3, stride=1, hidden=5, generator=torch.Generator()
+    )
+
+
 def bowl(x: torch.Tensor) -> torch.Tensor:
     return 0.5 * x.square().sum(-1)
+
+
+def watch(step: int, state: Any) -> None:
+    """Look at a descent and say nothing."""
+
+
+def axes() -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(2, 2)).subplots()
+
+
+def some_features() -> features.Features:
+    return features.Features(draw(12, 3), draw(12, 10, seed=1), "0" * 64)
+
+
+def blind() -> features.Extractor:
+    """A way to features that costs nothing: the mean colours."""
+
+    def run(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        colours = images.float().mean((2, 3))
+        return colours, colours
+
+    names = {name: name for name in ("fid", "is", "kid", "precision", "recall")}
+    return features.Extractor(run, names, {"features": "mean colours"})
 
 
 # One word for one thing: what a parameter of this name is given, wherever it stands.
@@ -79,6 +144,20 @@ BY_NAME: dict[str, Any] = {
 }
 
 BY_NAME |= {
+    "adjoint_steps": lambda: 2,
+    "ax": lambda: axes(),
+    "callback": lambda: watch,
+    "clamp": lambda: torch.eye(B, D, dtype=torch.bool),
+    "counts": lambda: torch.arange(K),
+    "device": lambda: "cpu",
+    "fill": lambda: 0.5,
+    "guard": lambda: "refuse",
+    "height": lambda: 3.0,
+    "max_iter": lambda: 3,
+    "order": lambda: "random",
+    "random_state": lambda: 0,
+    "vmax": lambda: 2.0,
+    "vmin": lambda: -2.0,
     "activations": lambda: draw(B, D),
     "alpha": lambda: 0.5,
     "below": lambda: 0.05,
@@ -94,7 +173,6 @@ BY_NAME |= {
     "error": lambda: 0.01,
     "features": lambda: draw(K, D, seed=1),
     "fraction": lambda: 0.5,
-    "head_dim": lambda: 3,
     "hidden": lambda: torch.tensor([[True, False, True, False]]).expand(2, 4),
     "high": lambda: 1.0,
     "image_size": lambda: 8,
@@ -110,13 +188,13 @@ BY_NAME |= {
     "patch_size": lambda: 4,
     "points": lambda: draw(9, D, seed=3),
     "query": lambda: draw(B, D),
-    "samples": lambda: np.zeros((4, 3, 32, 32), np.uint8),
+    "samples": lambda: pixels(4),
     "sigma": lambda: 1.0,
     "std": lambda: 0.5,
     "targets": lambda: draw(K, 2, seed=2),
     "tau": lambda: 1.0,
     "tokens": lambda: draw(2, 4, D),
-    "train": lambda: np.zeros((4, 3, 32, 32), np.uint8),
+    "train": lambda: pixels(5),
     "trials": lambda: 2,
     "values": lambda: draw(K, D, seed=2),
     "who": lambda: torch.tensor([True, False, True, False, False]),
@@ -126,17 +204,82 @@ BY_NAME |= {
 
 # Where a word means something else.
 BY_CALL: dict[str, dict[str, Any]] = {
-    "data.*": {"shape": lambda: (2, 2), "split": lambda: "test"},
+    "data.*": {"shape": lambda: (2, 2), "split": lambda: "test", "download": lambda: False},
     "data.corrupt.flip_bits": {"x": lambda: spins(B, D)},
     "data.convert.*": {"images": lambda: torch.rand(2, 4)},
+    "data.creatures.sprites": {"n": lambda: 3},
+    "data.idx.split_digits": {"which": lambda: "small"},
     "data.shapes.dinosaur": {"n": lambda: 5},
     "descent.distinct": {"states": lambda: draw(B, D)},
-    "fast.*recall": {
-        "memory": lambda: discrete.DiscreteDenseAM(spins(K, 8), separations.Polynomial(2))
+    "descent.descend": {"gradient": lambda: lambda x: x},
+    "evaluate.*": {"images": pixels, "count": lambda: 2},
+    "evaluate.c10.Block": {"width_in": lambda: 3, "width": lambda: 4},
+    "evaluate.c10.Block.forward": {"x": lambda: draw(2, 3, 8, 8)},
+    "evaluate.c10.Classifier": {"widths": lambda: (4, 4, 4)},
+    "evaluate.c10.Classifier.*": {"images": lambda: torch.from_numpy(pixels(2, 32))},
+    "evaluate.c10.extract": {
+        "model": lambda: c10.Classifier((4, 4, 4)),
+        "images": lambda: torch.from_numpy(pixels(2, 32)),
     },
+    "evaluate.damage.drop_classes": {
+        "labels": lambda: np.arange(30) % 10,
+        "dropped": lambda: 2,
+    },
+    "evaluate.damage.floor_by_count": {
+        "test": some_features,
+        "train": some_features,
+        "counts": lambda: (6,),
+    },
+    "evaluate.damage.jpeg": {"quality": lambda: 50},
+    "evaluate.damage.measure": {
+        "extract": blind,
+        "train": some_features,
+        "images": lambda: pixels(30),
+        "labels": lambda: np.arange(30) % 10,
+        "count": lambda: 4,
+        "strengths": lambda: {"noise": (4,)},
+    },
+    "evaluate.fidelity.frechet": {"samples": some_features, "reference": some_features},
+    "fast.*recall": {"memory": small_memory},
     "fast.*retrieve": {"memory": lambda: dense.DenseAM(draw(K, D), beta=2.0)},
-    "fast._walk.walk": {"x": lambda: draw(B, N, D)},
+    "fast._descend.descend": {"clamp": lambda: "v"},
+    "fast._walk.walk": {
+        "x": lambda: draw(B, N, D),
+        "mask": lambda: torch.ones(N, N, dtype=torch.bool),
+        "mode": lambda: "lean",
+    },
+    "generative.latent.*": {
+        "shape": small_shape,
+        "images": lambda: torch.from_numpy(pixels()),
+    },
+    "generative.latent.Decoder.forward": {"z": lambda: draw(2, D)},
+    "generative.latent.Encoder.forward": {"x": coloured},
+    "generative.latent.LatentMemory.forward": {"x": coloured},
+    "generative.latent.PixelAttention": {"channels": lambda: 4, "groups": lambda: 2},
+    "generative.latent.PixelAttention.forward": {"x": lambda: draw(2, 4, 3, 3)},
+    "generative.latent.Residual": {
+        "inputs": lambda: 4,
+        "outputs": lambda: 6,
+        "groups": lambda: 2,
+    },
+    "generative.latent.Residual.forward": {"x": lambda: draw(2, 4, 3, 3)},
+    "generative.latent.Shape": {
+        "width": lambda: 4,
+        "multipliers": lambda: (1, 1),
+        "attention": lambda: (4,),
+        "n_heads": lambda: 2,
+        "groups": lambda: 2,
+        "size": lambda: 8,
+    },
+    "generative.latent.beta_schedule": {"step": lambda: 3},
+    "generative.latent.coupled_loss": {"x": lambda: draw(B, 7, seed=5)},
+    "generative.latent.parameter_counts": {"model": small_latent},
+    "generative.latent.sample_latents": {"n": None, "start": lambda: draw(B, D)},
     "memory.capacity.*": {"dim": lambda: 20, "bits": lambda: 400, "guess": lambda: 3.0},
+    "memory.capacity.measure_capacity": {
+        "error": lambda: 0.1,
+        "generator": lambda: torch.Generator().manual_seed(2),
+    },
     "memory.capacity.sign_sum_moment": {"power": lambda: 4, "count": lambda: 9},
     "memory.capacity.weighted_fit": {
         "columns": lambda: [[1, 1, 1], [0, 1, 2]],
@@ -144,61 +287,97 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "spread": lambda: [1, 1, 1],
     },
     "memory.capacity.wilson_interval": {"hits": lambda: 2, "total": lambda: 5, "z": lambda: 1.96},
+    "memory.dense.attention*": {"bias": lambda: draw(K)},
     "memory.dense.DenseAM": {"energy": lambda: "lse"},
+    "memory.discrete.*recall": {"record": lambda: True},
     "memory.discrete.visit_by_definition": {
         "state": lambda: spins(8),
         "visits": lambda: torch.arange(8),
         "energy": lambda: lambda s: s.sum(),
     },
-    "memory.prediction.Assoc*.fit": {
-        "y": lambda: np.arange(12) % 2,
-        "X": lambda: draw(12, 3).numpy(),
+    "memory.prediction.Assoc*": {
+        "n_memories": lambda: 3,
+        "beta": lambda: 1.0,
+        "random_state": None,  # scikit-learn's own check
     },
-    "memory.prediction.Assoc*.predict*": {"X": lambda: draw(12, 3).numpy()},
     "memory.prediction.recall": {"clamp": lambda: "x"},
     "memory.prediction.clamped_descent": {"pull": lambda: draw(B, K), "start": lambda: draw(B, 2)},
+    "memory.prototypes.after_step": {"step": lambda: 1},
     "memory.prototypes.anneal": {
         "start": lambda: 1.0,
         "end": lambda: 0.1,
         "step": lambda: 1,
         "steps": lambda: 4,
     },
-    "memory.prototypes.learn": {"batch_size": lambda: 4, "rule": lambda: "push down"},
+    "memory.prototypes.learn": {
+        "batch_size": lambda: 4,
+        "rule": lambda: "contrastive",
+        "noise": lambda: (1.0, 0.1),
+        "inner": lambda: 2,
+    },
     "memory.prototypes.log_partition_by_quadrature": {"dim": lambda: 2, "points": lambda: 20},
     "memory.prototypes.replace": {"x": lambda: draw(9, D)},
+    "memory.separations.exact_sign": {
+        "xi": lambda: torch.tensor([1, -1, 1]),
+        "clamped": lambda: torch.tensor([2, -1, 1]),
+    },
     "memory.separations.*": {
         "n": lambda: 3,
         "m": lambda: torch.tensor([0.5, -0.5]),
         "s": lambda: 4,
     },
-    "network.energy_transformer.*": {"gamma": lambda: 1.0, "x": lambda: draw(B, N, D)},
-    "network.ham.HAM.states": {"*": lambda: (2,)},
+    "network.energy_transformer.*": {
+        "gamma": lambda: 1.0,
+        "x": lambda: draw(B, N, D),
+        "mask": lambda: torch.ones(N, N, dtype=torch.bool),
+    },
+    "network.ham.HAM": {
+        "layers": lambda: {"v": hm.NeuronLayer(lag.Tanh(), 4)},
+        "connections": lambda: [("v", synapses.Bias(4))],
+    },
+    "network.ham.HAM.*": {"clamp": lambda: "v", "device": lambda: "cpu"},
+    "network.ham.HAM.states": {"*": lambda: (2,), "dtype": lambda: torch.float32},
     "network.ham.NeuronLayer": {"lagrangian": lag.Tanh, "shape": lambda: 4},
-    "network.lagrangians.*": {"delta": lambda: 0.0},
+    "network.inpainting.pixel_mask": {"hidden": lambda: torch.eye(4, dtype=torch.bool)},
+    "network.lagrangians.*Norm": {"delta": lambda: torch.zeros(D)},
     "network.lagrangians.RectifiedPower": {"n": lambda: 3.0},
     "network.masked_images.PlainTransformer": {"hidden": lambda: 8},
+    "network.masked_images.*.move": {"tokens": lambda: draw(2, 4, 8)},
+    "network.masked_images.*.normalised": {"tokens": lambda: draw(2, 4, 8)},
+    "network.masked_images.*.decode": {"tokens": lambda: draw(2, 4, 8)},
+    "network.masked_images.*.fill": {"patches": lambda: draw(2, 4, 48)},
     "network.masked_images.*frames": {"states": lambda: draw(3, 2, 4, 8)},
     "network.masked_images.to_pictures": {"patches": lambda: torch.rand(2, 4, 48)},
-    "network.inpainting.pixel_mask": {"hidden": lambda: torch.eye(4, dtype=torch.bool)},
     "network.synapses.Attention": {"query_dim": lambda: D, "key_dim": lambda: D},
     "network.synapses.Attention.forward": {
         "queries": lambda: draw(B, N, D),
         "keys": lambda: draw(B, K, D),
     },
-    "network.synapses.Bias": {"*": lambda: (D,)},
+    "network.synapses.Attention.currents": {"*": lambda: (draw(B, N, D), draw(B, K, D))},
+    "network.synapses.Bias.currents": {"*": lambda: (draw(D),)},
+    "network.synapses.Hopfield.currents": {"*": lambda: (draw(D),)},
+    "network.synapses.Bias": {"*": lambda: (D,), "bias": lambda: draw(D)},
     "network.synapses.Conv2d": {
         "in_channels": lambda: 1,
         "out_channels": lambda: 2,
         "kernel_size": lambda: 3,
         "weight": None,
     },
-    "network.synapses.Dense": {"*": lambda: (3, 4)},
-    "network.synapses.Hopfield": {"*": lambda: (D, 6), "memories": None},
-    "network.synapses.Pool2d": {"kernel_size": lambda: 2, "strength": None},
+    "network.synapses.Dense": {"*": lambda: (3, 4), "weight": lambda: draw(3, 4)},
+    "network.synapses.Dense.forward": {"*": lambda: (draw(D), draw(D))},
+    "network.synapses.Dense.currents": {"*": lambda: (draw(D), draw(D))},
+    "network.synapses.Hopfield": {"shape": lambda: D, "memories": None},
+    "network.synapses.Pool2d": {"kernel_size": lambda: 2},
+    "network.synapses.Synapse.currents": {"*": lambda: (draw(D), draw(D))},
+    "network.synapses.currents": {
+        "*": lambda: (synapses.Dense(D, D), draw(D), draw(D)),
+    },
     "network.towers.*": {
         "images": lambda: torch.rand(B, 1, 8, 8),
-        "ham": lambda: towers.load("small"),
+        "ham": tower,
     },
+    "network.towers.load": {"name": lambda: "small"},
+    "network.towers.one_way": {"order": lambda: ("image", "features", "pooled")},
     "network.towers.tower": {
         "shape": lambda: (1, 8, 8),
         "channels": lambda: 2,
@@ -208,21 +387,87 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "stride": lambda: 1,
         "pool": lambda: 2,
     },
-    "network.towers.pixels": {"states": lambda: towers.load("small").states(2)},
+    "network.towers.pixels": {"states": lambda: tower().states(2)},
+    "show.*": {"shape": lambda: (2, 2), "fig": lambda: axes().figure, "title": lambda: "one"},
+    "show.diagram.hypergraph": {
+        "description": lambda: small_ham().describe(),
+        "upwards": lambda: True,
+    },
+    "show.figures.curves": {"x": lambda: draw(4), "ys": lambda: {"a": draw(4), "b": draw(4)}},
+    "show.figures.energy_trace": {"energies": lambda: draw(4, 2), "labels": lambda: ["a", "b"]},
+    "show.figures.figure": {"width": lambda: 3.0},
+    "show.figures.image": {"picture": lambda: draw(1, 4)},
+    "show.figures.image_grid": {"images": lambda: draw(3, 4), "columns": lambda: 2},
+    "show.figures.interval_band": {
+        "x": lambda: draw(4),
+        "low": lambda: torch.zeros(4),
+        "high": lambda: torch.ones(4),
+    },
+    "show.figures.landscape*": {
+        "resolution": lambda: 8,
+        "memories": lambda: draw(3, 2),
+        "paths": lambda: draw(4, 3, 2),
+        "ceiling": lambda: 3.0,
+    },
+    "show.figures.landscape_1d": {
+        "memories": lambda: draw(3),
+        "balls": lambda: draw(3),
+        "paths": lambda: draw(4, 3),
+    },
+    "show.figures.mark_memories": {"positions": lambda: draw(3)},
+    "show.figures.measured": {
+        "x": lambda: draw(4),
+        "y": lambda: torch.zeros(4),
+        "low": lambda: torch.full((4,), -1.0),
+        "high": lambda: torch.ones(4),
+    },
+    "show.figures.theory": {"x": lambda: draw(4), "y": lambda: draw(4)},
+    "show.figures.thumbnails": {
+        "places": lambda: draw(3, 2),
+        "images": lambda: draw(3, 4),
+    },
+    "show.glue.*": {"name": lambda: "rate", "value": lambda: 1.5},
+    "show.movies.recall_movie": {
+        "frames": lambda: draw(3, 2, 4),
+        "energies": lambda: draw(3, 2),
+        "max_frames": lambda: 5,
+    },
+    "show.style.shades": {"k": lambda: 3},
+    "show.widgets.explore": {"draw": lambda: lambda: None},
+    "train.config.Settings": {
+        "task": lambda: "toy",
+        "batch_size": lambda: 4,
+    },
+    "train.draws.*": {
+        "step": lambda: 3,
+        "batch_size": lambda: 4,
+        "name": lambda: "noise",
+        "shape": lambda: (2,),
+        "low": lambda: 0,
+        "high": lambda: 9,
+        "device": lambda: "cpu",
+    },
+    "train.tasks.*": {"task": lambda: "toy", "batch_size": lambda: 4},
 }
 
 # Objects whose methods are called.
 MAKE: dict[str, Any] = {
+    "evaluate.c10.Block": lambda: c10.Block(3, 4),
+    "evaluate.c10.Classifier": lambda: c10.Classifier((4, 4, 4)),
+    "generative.latent.Decoder": lambda: latent.Decoder(D, shape=small_shape()),
+    "generative.latent.Encoder": lambda: latent.Encoder(D, shape=small_shape()),
+    "generative.latent.LatentMemory": small_latent,
+    "generative.latent.PixelAttention": lambda: latent.PixelAttention(4, n_heads=2, groups=2),
+    "generative.latent.Residual": lambda: latent.Residual(4, 6, groups=2),
     "memory.dense.DenseAM": lambda: dense.DenseAM(draw(K, D, seed=1), beta=2.0),
-    "memory.discrete.DiscreteDenseAM": lambda: discrete.DiscreteDenseAM(
-        spins(K, 8), separations.Polynomial(2)
-    ),
+    "memory.discrete.DiscreteDenseAM": small_memory,
     "memory.prediction.AssociativeMemoryClassifier": lambda: prediction.AssociativeMemoryClassifier(
         beta=1.0
     ).fit(draw(12, 3).numpy(), np.arange(12) % 2),
     "memory.prediction.AssociativeMemoryRegressor": lambda: prediction.AssociativeMemoryRegressor(
         beta=1.0
     ).fit(draw(12, 3).numpy(), draw(12).numpy()),
+    "memory.separations.Separation": lambda: separations.Polynomial(3),
     "memory.separations.Polynomial": lambda: separations.Polynomial(3),
     "memory.separations.RectifiedPolynomial": lambda: separations.RectifiedPolynomial(3),
     "memory.separations.Exponential": lambda: separations.Exponential(),
@@ -232,13 +477,28 @@ MAKE: dict[str, Any] = {
     "network.energy_transformer.EnergyLayerNorm": lambda: small_block().norm,
     "network.ham.HAM": small_ham,
     "network.ham.NeuronLayer": lambda: hm.NeuronLayer(lag.Tanh(), D),
-    "network.masked_images.MaskedImageModel": lambda: masked_images.MaskedImageModel(
-        dim=8, n_heads=2, head_dim=4, n_memories=6, image_size=8
+    "network.lagrangians.Lagrangian": lag.Tanh,
+    "network.masked_images.MaskedImageModel": small_model,
+    "network.masked_images.PatchModel": small_model,
+    "network.masked_images.PlainTransformer": lambda: masked_images.PlainTransformer(
+        dim=8, n_heads=2, hidden=8, image_size=8, generator=torch.Generator()
     ),
     "network.synapses.Attention": lambda: synapses.Attention(D, D, n_heads=2, head_dim=3),
     "network.synapses.Bias": lambda: synapses.Bias(D),
-    "network.synapses.Dense": lambda: synapses.Dense(D),
+    "network.synapses.Dense": lambda: synapses.Dense(D, D),
     "network.synapses.Hopfield": lambda: synapses.Hopfield(D, 6),
+    "network.synapses.Synapse": lambda: synapses.Dense(D, D),
+    "train.draws.Draws": lambda: Draws(seed=0, step=3, batch_size=4),
+}
+
+X, Y = draw(12, 3).numpy(), draw(12, seed=1).numpy()
+
+# Called by way of something else: scikit-learn wants an estimator's settings looked at in fit.
+CALLS: dict[str, Any] = {
+    f"memory.prediction.{kind.__name__}": lambda kind=kind, **settings: kind(**settings).fit(
+        X, Y > 0 if kind is prediction.AssociativeMemoryClassifier else Y
+    )
+    for kind in (prediction.AssociativeMemoryClassifier, prediction.AssociativeMemoryRegressor)
 }
 
 # Not called with wrong values, and why.
@@ -255,24 +515,52 @@ APART = {
     "fast._recall.FastSweep*": "a kernel: the door is fast.recall",
     "fast._retrieve.FastLSE*": "a kernel: the door is fast.retrieve",
     "fast._matmul.*": "kernels",
-    "memory.discrete.DiscreteDenseAM.sweep": "a kernel: the door is recall",
-    "memory.discrete.DiscreteDenseAM.calm": "a kernel: the door is is_fixed_point",
-    "data.creatures.*": "how creatures are drawn; the door is sprites",
+    "memory.prediction.Assoc*.[fp]*": "scikit-learn's words for X and y, which its checks ask for",
+    "memory.separations.*.whole": "a kernel of the tables",
+    "data.creatures.[!s]*": "how creatures are drawn; the door is sprites",
+    "data.creatures.Sprites": "how creatures are drawn; the door is sprites",
     "data.files.*": "how files are found",
     "data.cifar.unpack": "how files are found",
-    "train.*": "settings and the command line: tests/train and tests/test_cli.py",
-    "cli.*": "tests/test_cli.py",
+    "data.cifar.read_cifar10_batch": "takes a file: tests/data",
+    "data.idx.read_idx": "takes a file: tests/data",
+    "data.idx.parse_idx": "takes the bytes of a file: tests/data",
+    "evaluate.c10.save": "writes a file: tests/evaluate",
+    "evaluate.c10.load": "takes a file: tests/evaluate",
+    "evaluate.features.torch_fidelity": "imports a package",
+    "evaluate.features.extractor": "takes a file: tests/evaluate",
+    "evaluate.features.pictures": "a check itself",
+    "evaluate.fidelity.fidelity": "torch-fidelity works for seconds: tests/evaluate",
+    "evaluate.fidelity.compare": "torch-fidelity works for seconds: tests/evaluate",
+    "evaluate.fidelity.self_check": "torch-fidelity works for seconds: tests/evaluate",
+    "show.figures.array": "a check itself",
+    "show.figures.as_grid": "a check itself",
+    "show.style.png": "takes a figure of matplotlib's",
+    "show.style.show_figure": "takes a figure of matplotlib's",
+    **{
+        f"train.{part}.*": "the training loop's own: tests/train"
+        for part in (
+            *("checkpoint", "evaluation", "folder", "limits", "loop", "optim", "pictures"),
+            *("presets", "progress", "run", "stop", "task", "world"),
+        )
+    },
+    "train.config.[!S]*": "reads text: tests/train",
+    "train.config.Settings.*": "no arguments",
+    "train.draws.seed_of": "takes anything",
+    "train.tasks.names": "no arguments",
+    "train.tasks.module_of": "tests/train",
+    "train.tasks.*": "the tasks' own: tests/train/tasks",
 }
 
 # What a number of this name may be: above zero (where nothing is said), of any sign, a share of 1.
 RANGES = {
     "seed": "least",
     "random_state": "least",
-    "steps": "least",
     "tol": "least",
+    "descent.distinct.tol": "",
     "noise": "least",
     "momentum": "least",
     "std": "least",
+    "evaluate.damage.noise.std": "least",
     "fraction": "share",
     "mix": "share",
     "right": "signed",
@@ -280,7 +568,6 @@ RANGES = {
     "fill": "signed",
     "delta": "signed",
     "power": "least",
-    "count": "least",
     "hits": "least",
     "jitter": "least",
     "eps": "least",
@@ -288,14 +575,115 @@ RANGES = {
     "record": "least",
     "start": "signed",
     "end": "signed",
+    "generative.latent.beta_schedule.start": "",
+    "generative.latent.beta_schedule.end": "",
     "step": "least",
     "below": "least",
     "langevin": "least",
     "replace_every": "least",
+    "record_every": "least",
     "alpha": "least",
     "padding": "least",
-    "std": "least",
+    "steps": "least",
+    "adjoint_steps": "least",
+    "event_dims": "least",
+    "inner": "least",
+    "n_images": "least",
+    "dropped": "least",
+    "rank": "least",
+    "low": "signed",
+    "memory.prediction.clamped_descent.kappa": "least",
+    "memory_std": "least",
+    "show.style.shades.k": "least",
+    "ema_decay": "least",
+    "final_lr": "least",
+    "grad_clip": "least",
+    "weight_decay": "least",
+    "threads": "least",
+    "warmup_steps": "least",
+    "checkpoint_every": "least",
+    "evaluate_every": "least",
+    "milestone_every": "least",
+    "sample_every": "least",
+    "vmin": "signed",
+    "vmax": "signed",
+    "ceiling": "signed",
+    "offset": "signed",
+    "value": "signed",
+    "memory.separations.Polynomial.whole.s": "signed",
+    "memory.separations.RectifiedPolynomial.whole.s": "signed",
+    "memory.capacity.sign_sum_moment.count": "least",
 }
+
+# What looks wrong and is right: callable.parameter, the kinds of mistake, and why.
+RIGHT: dict[tuple[str, str], str] = {
+    # masks and numbers that spread
+    ("*.clamp", "rank"): "a mask spreads over the state",
+    ("*.who", "rank"): "a mask spreads over the memories",
+    ("network.ham.HAM.*.clamp", "type"): "nothing is held: an empty mapping",
+    ("fast._descend.descend.clamp", "type"): "nothing is held: an empty mapping",
+    ("network.masked_images.hide_patches.fraction", "type"): "one for each picture",
+    # sizes that are free
+    ("data.convert.binarise.x", "rank shape"): "any shape: it works entry by entry",
+    ("data.convert.to_*.images", "dtype shape"): "bytes are pictures too, of any size",
+    ("data.corrupt.add_noise.x", "shape"): "any D",
+    ("data.corrupt.flip_bits.x", "dtype shape"): "whole numbers -1 and 1 are spins, of any D",
+    ("data.corrupt.[ms]*.x", "dtype"): "whole numbers are pictures too",
+    ("descent.distinct.states", "shape"): "any D",
+    ("evaluate.c10.Classifier.*.images", "dtype shape"): "float pictures, and of another size",
+    ("evaluate.c10.extract.images", "dtype shape"): "float pictures, and of another size",
+    ("evaluate.c10.picture_hash.images", "shape"): "pictures of any size",
+    ("evaluate.damage.*.images", "shape"): "pictures of any size",
+    ("evaluate.damage.drop_classes.labels", "shape"): "labels of any number of pictures",
+    ("evaluate.damage.floor_by_count.counts", "rank"): "any number of counts",
+    ("evaluate.damage.measure.strengths", "type shape"): "no damage, no number",
+    ("evaluate.nearest.*", "shape"): "pictures of any size",
+    ("generative.latent.Shape.attention", "rank"): "any number of sides",
+    ("generative.latent.replace_memories.counts", "dtype"): "only their order counts",
+    ("generative.latent.rms_norm.z", "shape"): "any D",
+    ("generative.latent.to_*", "rank shape"): "any shape: it works entry by entry",
+    ("*.record", "type"): "a frame after every so many visits",
+    ("fast._recall.recall.state", "dtype"): "whole numbers -1 and 1 are spins",
+    ("memory.capacity.wilson_interval.*", "type"): "effective numbers need not be whole",
+    ("memory.dense.DenseAM.memories", "shape"): "any D",
+    ("memory.discrete.*.patterns", "dtype shape"): "whole numbers -1 and 1 are spins, of any D",
+    ("memory.discrete.*.state", "dtype shape"): "whole numbers -1 and 1 are spins, of any D",
+    ("memory.discrete.visit_by_definition.visits", "shape"): "any number of visits",
+    ("memory.prediction.nadaraya_watson.targets", "shape"): "targets of any length",
+    ("memory.separations.*.m", "dtype rank shape type"): "any shape: F works entry by entry",
+    ("memory.separations.exact_sign.*", "dtype"): "whole numbers, however they are kept",
+    ("memory.dense.attention.values", "shape"): "values of any length",
+    ("memory.dense.distance_bias.memories", "shape"): "any D",
+    ("network.lagrangians.Lagrangian.*.x", "rank shape"): "layers of any shape, none too",
+    ("network.masked_images.to_patches.images", "dtype"): "bytes are cut as well as floats",
+    ("network.energy_transformer.*.n", "type"): "a power need not be whole",
+    # numbers that are not used
+    ("memory.prototypes.after_step.points", "nan"): "points count only where dead memories move",
+    ("network.ham.HAM.held.states", "nan"): "a mask needs their shapes only",
+    # figures
+    ("show.*", "dtype"): "whole numbers are numbers",
+    ("show.figures.curves.ys", "shape type"): "one curve less, or none",
+    ("show.figures.interval_band.*", "rank type"): "one number for all x",
+    ("show.figures.landscape.levels", "type"): "the levels themselves",
+    ("show.figures.landscape_1d.*", "rank shape type"): "one, or none, or one more",
+    ("show.figures.mark_memories.positions", "rank shape type"): "one, or none, or one more",
+    ("show.figures.*.label", "type"): "matplotlib writes what it is given",
+    ("show.figures.image.title", "type"): "any text",
+    ("show.glue.glue.name", "type"): "any word",
+    ("show.glue.*.value", "type"): "text, and whole numbers in full",
+    # training
+    ("train.config.Settings.task", "type"): "known tasks are looked up later",
+    ("train.draws.Draws.*.name", "type"): "any word",
+    ("train.draws.Draws.*.shape", "range rank"): "numbers of any shape, none too",
+}
+
+
+def is_right(found: Finding) -> bool:
+    """Whether an answer to this is what we promise."""
+    return any(
+        found.kind in kinds.split() and fnmatch.fnmatch(f"{found.name}.{found.parameter}", pattern)
+        for pattern, kinds in RIGHT
+    )
 
 
 def samples(one: Public) -> dict[str, Any] | None:
@@ -318,3 +706,17 @@ def samples(one: Public) -> dict[str, Any] | None:
         elif isinstance(p.default, (bool, int, float, str)):
             right[p.name] = p.default
     return right
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_bad_input_gets_one_clear_line(room):
+    findings, without = walk(room, samples, MAKE, RANGES, CALLS)
+    assert not without, "\n".join(without)
+    lines = {what: [f for f in findings if f.what == what] for what in ("hung", "obscure")}
+    lines["accepted"] = [f for f in findings if f.what == "accepted" and not is_right(f)]
+    plain = [f for f in lines["obscure"] if f.kind != "type"]
+    rare = len(lines["obscure"]) <= 0.02 * len(findings)
+    wrong = lines["hung"] + lines["accepted"] + (plain if rare else lines["obscure"])
+    told = [f"{f.what}: {f.name}({f.parameter}={f.value}): {f.said} [{f.kind}]" for f in wrong]
+    print(table(findings))
+    assert not wrong, "\n".join(told)

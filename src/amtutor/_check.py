@@ -118,14 +118,15 @@ def real(name: str, value: Any) -> float:
 
 def count(name: str, value: Any, *, least: int = 1, most: int = MOST) -> int:
     """Return ``value`` as an int if it is a whole number from ``least`` to ``most``."""
-    expected = f"a whole number >= {least}" + (f" and <= {most}" if most != MOST else "")
+    top = f"{most:.0e}" if most >= 10**20 else f"{most}"
+    expected = f"a whole number >= {least}" + (f" and <= {top}" if most != MOST else "")
     whole = isinstance(value, numbers.Integral) or _is_whole_scalar(value)
     if isinstance(value, bool) or not whole:
         raise fail(name, value, expected)
     if int(value) < least:
         raise fail(name, int(value), expected)
     if int(value) > most:
-        raise fail(name, int(value), f"a whole number from {least} to {most}")
+        raise fail(name, int(value), f"a whole number from {least} to {top}")
     return int(value)
 
 

@@ -728,7 +728,7 @@ def test_all_that_is_asked_is_asked_in_the_chunks_that_were_ordered():
         (
             lambda x, m: attention(x.float(), m.float(), beta=1e39),
             ValueError,
-            "x: overflows .* beta",
+            "query: overflows .* beta",
         ),
         (lambda x, m: DenseAM("memories", beta=1), TypeError, "memories: got a str 'memories'"),
         (

@@ -545,7 +545,7 @@ def test_bad_patterns(patterns, message):
 
 
 def test_bad_kinds():
-    with pytest.raises(TypeError, match="patterns: got a str, expected a tensor or array"):
+    with pytest.raises(TypeError, match="patterns: got a str 'ab', expected a tensor or array"):
         DiscreteDenseAM("ab", Polynomial(2))
     with pytest.raises(TypeError, match="patterns: got a complex64 tensor"):
         DiscreteDenseAM(GOOD + 0j, Polynomial(2))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amtutor._check import choice, count
+from amtutor._check import boolean, choice, count
 from amtutor.data import files
 from amtutor.data.files import DataCorrupt, DataNotFound
 
@@ -75,6 +75,7 @@ def cifar10(split: str = "train", *, download: bool = True) -> tuple[np.ndarray,
         DataCorrupt: if a file is truncated or the split is not CIFAR-10.
     """
     choice("split", split, ("train", "test"))
+    boolean("download", download)
     paths = [_batch(name, download) for name in BATCHES[split]]
     images = np.empty((PER_BATCH * len(paths), 3, 32, 32), dtype=np.uint8)
     labels = np.empty(len(images), dtype=np.int64)

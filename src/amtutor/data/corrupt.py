@@ -152,8 +152,7 @@ def _paper(x: Tensor, fill: float | None) -> float:
 
 
 def _rows(x: Tensor) -> Tensor:
-    _check.tensor("x", x)
-    if x.ndim == 0 or x.numel() == 0:
+    if _check.tensor("x", x).is_complex() or x.ndim == 0 or x.numel() == 0:
         raise ValueError(f"x: got a {describe(x)}, expected shape (..., D), nothing empty")
     return x
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amtutor._check import choice
+from amtutor._check import boolean, choice
 from amtutor.data import files
 from amtutor.data.convert import to_unit
 from amtutor.data.files import DataCorrupt, DataNotFound
@@ -54,6 +54,7 @@ def mnist(split: str = "test", *, download: bool = True) -> tuple[np.ndarray, np
         DataCorrupt: if a file is truncated, damaged, or not the official one.
     """
     choice("split", split, ("train", "test"))
+    boolean("download", download)
     stem = {"train": "train", "test": "t10k"}[split]
     images = _official(f"{stem}-images-idx3-ubyte", download)
     labels = _official(f"{stem}-labels-idx1-ubyte", download)

@@ -59,8 +59,8 @@ class Classifier(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int] = (64, 192, 192)) -> None:
         super().__init__()
-        if len(widths) != 3:
-            raise ValueError(f"widths = {tuple(widths)!r}: expected three numbers of channels")
+        if not isinstance(widths, tuple | list) or len(widths) != 3:
+            raise _check.fail("widths", widths, "three numbers of channels")
         self.widths = tuple(_check.count("widths", w) for w in widths)
         self.whitening = nn.Conv2d(3, 24, 2, bias=False).requires_grad_(False)
         ins = (24, *self.widths[:2])
@@ -71,7 +71,7 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last hidden layer, (B, widths[2]), of uint8 pictures (B, 3, 32, 32)."""
-        x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        x = ((_seen(images) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         x = self.blocks(F.gelu(self.whitening(x)))
         return x.amax((2, 3))
 
@@ -86,11 +86,20 @@ class Classifier(nn.Module):
         With the patches' covariance :math:`C = \sum_k \lambda_k u_k u_k^\top`, filter k is
         :math:`u_k/\sqrt{\lambda_k + \epsilon}` and filter k + 12 its negative.
         """
-        x = (images - self.mean) / self.std
+        x, eps = (_seen(images) - self.mean) / self.std, _check.positive("eps", eps)
         patches = F.unfold(x, 2).transpose(1, 2).reshape(-1, 12).double()
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / (values + eps).sqrt()).T.reshape(12, 3, 2, 2)
         self.whitening.weight.copy_(torch.cat((filters, -filters)))
+
+
+def _seen(images: Tensor) -> Tensor:
+    """Return pictures (B, 3, H, W) large enough for three poolings, or say what they are."""
+    if _check.tensor("images", images).ndim != 4 or images.is_complex():
+        raise ValueError(f"images: got a {_check.describe(images)}, expected (B, 3, 32, 32)")
+    if images.shape[1] != 3 or min(images.shape[2:]) < 9:
+        raise ValueError(f"images: got shape {tuple(images.shape)}, expected (B, 3, 32, 32)")
+    return images
 
 
 def _identity_conv(width_in: int, width: int) -> nn.Conv2d:
@@ -143,8 +152,12 @@ def extract(model: Classifier, images: np.ndarray | Tensor) -> tuple[Tensor, Ten
     Always in blocks of 250, the last one filled up, so that a picture's numbers do not depend on
     how many others are asked for.
     """
+    if not isinstance(model, Classifier):
+        raise TypeError(f"model: got a {_check.describe(model)}, expected a Classifier")
     device = next(model.parameters()).device
     images = _check.array("images", images, "uint8 (N, 3, 32, 32)")
+    if images.ndim != 4:
+        raise ValueError(f"images: got a {_check.describe(images)}, expected (N, 3, 32, 32)")
     features = []
     for block in images.split(BLOCK):
         missing = BLOCK - len(block)
@@ -156,7 +169,7 @@ def extract(model: Classifier, images: np.ndarray | Tensor) -> tuple[Tensor, Ten
 
 def picture_hash(images: np.ndarray) -> str:
     """Return the sha256 of a set of pictures: of each one's hash, sorted, so of any order."""
-    if not isinstance(images, np.ndarray) or not images.ndim:
+    if not isinstance(images, np.ndarray) or not images.size or images.dtype.kind not in "biuf":
         raise TypeError(f"images: got a {_check.describe(images)}, expected an array of pictures")
     rows = np.ascontiguousarray(images).reshape(len(images), -1)
     each = sorted(hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,9 @@ def floor_by_count(
     """
     check_features_of("test", test)
     check_features_of("train", train)
+    if not isinstance(counts, tuple | list):
+        raise _check.fail("counts", counts, "a list of whole numbers >= 1")
+    counts = tuple(_check.count("counts", n) for n in counts)
     result = {}
     for n in (n for n in counts if n <= len(test)):
         starts = range(0, len(test) - n + 1, n)[:5]
@@ -126,7 +129,14 @@ def measure(
     "rank_correlation", Spearman's between strength and distance (1: it rises).
     ``known`` may be the features of all ``images``, where they are at hand.
     """
-    images = pictures("images", images)
+    images, count = pictures("images", images), _check.count("count", count)
+    if not callable(extract):
+        raise TypeError(f"extract: got a {_check.describe(extract)}, expected an Extractor")
+    if not isinstance(strengths, Mapping):
+        raise TypeError(f"strengths: got a {_check.describe(strengths)}, expected values by damage")
+    if count > len(images):
+        raise _check.fail("count", count, f"at most {len(images)}, the pictures that there are")
+    _check.shape("labels", _check.array("labels", labels), (len(images),))
     every = extract(images) if known is None else known
     rows = np.sort(np.random.default_rng(0).permutation(len(images))[:count])
     whole, start = images[rows], frechet(every[rows], train)

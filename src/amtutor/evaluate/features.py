@@ -98,7 +98,7 @@ def pictures(name: str, images: np.ndarray | Tensor) -> np.ndarray:
     if not isinstance(images, Tensor | np.ndarray):
         raise TypeError(f"{name}: got a {_check.describe(images)}, expected uint8 (N, 3, H, W)")
     images = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not images.size:
         raise ValueError(
             f"{name}: got {images.dtype} of shape {images.shape}, "
             "expected uint8 (N, 3, H, W) with values 0..255"

@@ -83,8 +83,8 @@ def _descend(ham: HAM, states: States, steps: int, step_size, held, batch) -> De
     energy = ham.energy(end)
     if not energy.isfinite().all():
         raise FloatingPointError(
-            f"energy is not finite after {steps} steps: is step_size too large, or the energy not "
-            "bounded below?"
+            f"energy is not finite after {steps} steps: expected finite states at the start, a "
+            "smaller step_size, or an energy that is bounded below"
         )
     taken = torch.full(batch, steps, dtype=torch.int64, device=energy.device)
     return Descent(end, energy, taken, torch.zeros_like(taken, dtype=torch.bool))

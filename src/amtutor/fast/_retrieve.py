@@ -54,6 +54,7 @@ def retrieve(
     if memory.form is not ENERGIES["lse"]:
         raise ValueError("memory: got another energy, expected 'lse', the only one with a twin")
     x = _check.last_dim("x", memory._state(x), memory.memories.shape[1])
+    _check.finite("x", _check.floating("x", x))
     twin = FastLSE(memory.memories, beta=float(memory.beta))
     with one_thread(x.numel() * len(memory.memories)):
         return descend(

@@ -190,6 +190,7 @@ def replace_memories(
         raise ValueError(f"latents: got {len(latents)} codes, expected at least {n} to replace by")
     order = _draw.permutation(len(memories), generator=generator, device=memories.device)
     if counts is not None:
+        _check.shape("counts", _check.array("counts", counts), (len(memories),))
         order = order[counts[order].argsort(stable=True)]
     gone = order[:n]
     source = _draw.permutation(len(latents), generator=generator, device=memories.device)[:n]
@@ -292,6 +293,7 @@ def sample_latents(
     """
     _check.floating("memories", _check.matrix("memories", memories))
     _check.positive("beta_whole", beta_whole)
+    sigma = _check.positive("sigma", sigma)
     if (n is None) == (start is None):
         raise ValueError("n, start: expected exactly one of them")
     if start is None:
@@ -299,7 +301,7 @@ def sample_latents(
         drawn = _draw.normal(
             size, generator=generator, dtype=memories.dtype, device=memories.device
         )
-        start = drawn * _check.positive("sigma", sigma)
+        start = drawn * sigma
     _codes("start", start, memories)
     return descend(
         lambda z: 2 * lse_energy(z, memories, beta=2 * beta_whole),

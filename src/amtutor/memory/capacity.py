@@ -123,6 +123,7 @@ def capacity(n: int, dim: int, *, error: float = 0.01, exact: bool = False) -> f
     (184.8, 150.7)
     """
     alpha = -NormalDist().inv_cdf(_level(error))
+    exact = _check.boolean("exact", exact)
     one = _noise(n, dim, 2 if exact else 1, exact)  # the noise of a single other memory
     signal = (dim - 1) ** (2 * n - 2) if exact else dim ** (2 * n - 2)
     try:

@@ -93,7 +93,11 @@ def distance_bias(memories: Tensor) -> Tensor:
 
     With it, :func:`attention_energy` is :func:`lse_energy`; without it, long memories are favoured.
     """
-    return _half_squares(_check.floating("memories", memories))
+    if _check.floating("memories", memories).ndim < 2 or 0 in memories.shape:
+        raise ValueError(
+            f"memories: got a {_check.describe(memories)}, expected (*runs, K, D), nothing empty"
+        )
+    return _half_squares(memories)
 
 
 def _half_squares(memories: Tensor) -> Tensor:
@@ -387,7 +391,9 @@ def _checked(x: Tensor, memories: Tensor, beta: Any, names=("x", "memories")):
     return x, memories, _look(lambda: _check.positive("beta", beta), beta)
 
 
-def _seen(out: Tensor, x: Tensor, memories: Tensor, *, infinite: bool = False) -> Tensor:
+def _seen(
+    out: Tensor, x: Tensor, memories: Tensor, *, infinite=False, names=("x", "memories")
+) -> Tensor:
     """Return what came out of a kernel if it is an answer; NaN went through it and shows here."""
 
     def good() -> bool:
@@ -396,10 +402,11 @@ def _seen(out: Tensor, x: Tensor, memories: Tensor, *, infinite: bool = False) -
         return bool((~out.isnan() if infinite else out.isfinite()).all())
 
     if not _look(good, True):
-        _check.finite("x", x)
-        _check.finite("memories", memories)
+        _check.finite(names[0], x)
+        _check.finite(names[1], memories)
         raise ValueError(
-            f"x: overflows in {x.dtype}, expected smaller entries, a moderate beta or torch.float64"
+            f"{names[0]}: overflows in {x.dtype}, expected smaller entries, a moderate beta or "
+            "torch.float64"
         )
     return out
 
@@ -429,7 +436,7 @@ def attention_weights(
     """
     query, keys, beta, bias = _checked_attention(("query", query), ("keys", keys), beta, bias)
     weights = scores(query.reshape(-1, query.shape[-1]), keys, beta, bias).softmax(-1)
-    return _seen(weights, query, keys).reshape(*query.shape[:-1], -1)
+    return _seen(weights, query, keys, names=("query", "keys")).reshape(*query.shape[:-1], -1)
 
 
 def attention(
@@ -598,6 +605,7 @@ class DenseAM(nn.Module):
         Other arguments and the result: see :func:`amtutor.descent.descend`.
         """
         x = _check.last_dim("x", self._state(x), self.memories.shape[1])
+        _check.finite("x", _check.floating("x", x))
         with one_thread(x.numel() * len(self.memories)):
             return descend(
                 self.energy,

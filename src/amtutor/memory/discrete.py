@@ -82,7 +82,9 @@ def visit_by_definition(
     >>> visit_by_definition(agree, torch.tensor([1.0, 1.0, 1.0]), torch.arange(3)).tolist()
     [1.0, -1.0, 1.0]
     """
-    state = _check.shape("state", state, ("D",)).clone()
+    if not callable(energy):
+        raise TypeError(f"energy: got a {_check.describe(energy)}, expected a function of (D,)")
+    state = _check.shape("state", _check.array("state", state), ("D",)).clone()
     for i in _bits("visits", _check.shape("visits", visits, (None,)), len(state)).tolist():
         flipped = state.clone()
         flipped[i] = -state[i]
@@ -545,14 +547,9 @@ class _Run:
 
 def _spins(name: str, x: Any) -> Tensor:
     """Return -1/+1 entries as a floating-point tensor, or say what is wrong with them."""
-    try:
-        x = torch.as_tensor(x).detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name}: got a {type(x).__name__}, expected a tensor or array") from None
+    x = _check.array(name, x, "a tensor or array of -1 and +1").detach()
     if x.dtype == torch.bool:
         x = 2 * x.to(torch.float32) - 1
-    if x.is_complex():
-        raise TypeError(f"{name}: got a {_check.describe(x)}, expected real entries -1 and +1")
     wrong = x.abs() != 1 if x.is_floating_point() or x.dtype.is_signed else x != 1
     if wrong.any():
         hint = "; make spins of 0 and 1 by 2 * x - 1" if ((x == 0) | (x == 1)).all() else ""

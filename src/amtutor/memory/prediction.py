@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,7 +86,8 @@ def mixed_energy(
     tensor(6.5000)
     """
     state, memories, _ = _stretched(x, y, features, targets, mix)
-    return lse_energy(state, memories, beta=beta)
+    with _blaming(x=x, y=y, features=features, targets=targets):
+        return lse_energy(state, memories, beta=beta)
 
 
 def mixed_gradient(
@@ -99,7 +101,8 @@ def mixed_gradient(
     Arguments as there; returns tensors shaped like ``x`` and ``y``.
     """
     state, memories, _ = _stretched(x, y, features, targets, mix)
-    slope = lse_gradient(state, memories, beta=beta)
+    with _blaming(x=x, y=y, features=features, targets=targets):
+        slope = lse_gradient(state, memories, beta=beta)
     d = x.shape[-1]
     return math.sqrt(mix) * slope[..., :d], math.sqrt(1 - mix) * slope[..., d:]
 
@@ -157,17 +160,20 @@ def recall(
     d = x.shape[-1]
     is_x = torch.arange(start.shape[-1], device=start.device) < d
     unit = start.new_full(is_x.shape, 1 / math.sqrt(1 - mix)).masked_fill(is_x, 1 / math.sqrt(mix))
-    run = descend(
-        lambda z: lse_energy(z, memories, beta=beta),
-        start,
-        steps=steps,
-        step_size=step_size,
-        gradient=lambda z: lse_gradient(z, memories, beta=beta),
-        clamp={"x": is_x, "y": ~is_x, None: None}[clamp],
-        tol=tol,
-        record=record,
-        callback=None if callback is None else lambda t, z: callback(t, z * unit + centre),
-    )
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: got a {_check.describe(callback)}, expected (step, state)")
+    with _blaming(x=x, y=y, features=features, targets=targets):
+        run = descend(
+            lambda z: lse_energy(z, memories, beta=beta),
+            start,
+            steps=steps,
+            step_size=step_size,
+            gradient=lambda z: lse_gradient(z, memories, beta=beta),
+            clamp={"x": is_x, "y": ~is_x, None: None}[clamp],
+            tol=tol,
+            record=record,
+            callback=None if callback is None else lambda t, z: callback(t, z * unit + centre),
+        )
     # not even the rounding of there and back on what is held
     end = run.state * unit + centre
     x = x.clone() if clamp == "x" else end[..., :d]
@@ -197,6 +203,17 @@ def _stretched(x: Tensor, y: Tensor, features: Tensor, targets: Tensor, mix: flo
     state = torch.cat([share * (x - at), rest * (y - level)], dim=-1)
     memories = torch.cat([share * (features - at), rest * (targets - level)], dim=-1)
     return state, memories, torch.cat([at, level])
+
+
+@contextmanager
+def _blaming(**parts: Tensor) -> Iterator[None]:
+    """If something is refused inside, name the part in which NaN came."""
+    try:
+        yield
+    except ValueError:
+        for name, part in parts.items():
+            _check.finite(name, part)
+        raise
 
 
 def _paired(features: Tensor, targets: Tensor) -> None:

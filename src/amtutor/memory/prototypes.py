@@ -85,6 +85,8 @@ def log_partition_by_quadrature(
     >>> round(log_partition_by_quadrature(bowl, beta=2 * math.pi, dim=2, bounds=(-5, 5)), 9)
     0.0
     """
+    if not callable(energy):
+        raise TypeError(f"energy: got a {_check.describe(energy)}, expected a function of (N, D)")
     low, high = _bounds(bounds)
     beta = _check.positive("beta", beta)
     if _check.count("dim", dim) > 3:
@@ -111,6 +113,7 @@ def log_likelihood(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
     -0.9189
     """
     k, dim = _check.matrix("memories", memories).shape
+    _check.positive("beta", beta)
     return -beta * lse_energy(x, memories, beta=beta) - log_partition(k, dim, beta=beta)
 
 
@@ -221,7 +224,8 @@ def unrolled_gradient(
     Costs ``steps`` passes over the memories forwards and as many backwards, and keeps all of them.
     """
     _batch(x, memories, beta)
-    _check.same_kind("clean", _check.shape("clean", clean, tuple(x.shape)), x)
+    _check.shape("clean", _check.floating("clean", clean), tuple(x.shape))
+    _check.same_kind("clean", clean, x)
     _check.positive("step_size", step_size)
     with torch.inference_mode(False), torch.enable_grad():
         # Clones: what was made under inference_mode is not differentiated.
@@ -240,7 +244,8 @@ def workload(x: Tensor, memories: Tensor, *, beta: float) -> Tensor:
 
     .. math:: K\,\langle p_\mu(x)\rangle, \qquad \text{1 on average over the memories}
     """
-    return memories.shape[-2] * responsibilities(x, memories, beta=beta).mean(-2)
+    shares = responsibilities(x, memories, beta=beta)
+    return memories.shape[-2] * shares.mean(-2)
 
 
 def dead(x: Tensor, memories: Tensor, *, beta: float, below: float = 0.05) -> Tensor:
@@ -250,7 +255,11 @@ def dead(x: Tensor, memories: Tensor, *, beta: float, below: float = 0.05) -> Te
     >>> dead(torch.zeros(5, 1), bank, beta=4.0).tolist()
     [False, True]
     """
-    return workload(x, memories, beta=beta) < _check.non_negative("below", below)
+    load, below = workload(x, memories, beta=beta), _check.non_negative("below", below)
+    if load.isnan().any():  # NaN is less than nothing, and would pass for alive
+        _check.finite("x", x)
+        _check.finite("memories", memories)
+    return load < below
 
 
 def replace(
@@ -266,7 +275,7 @@ def replace(
     Args:
         memories: (\\*runs, K, D); who: (\\*runs, K) bool; x: (N, D), the data.
     """
-    _batch(x.expand(*memories.shape[:-2], *_check.matrix("x", x).shape), memories, 1.0)
+    _crowd("x", x, memories, 1.0)
     who = _check.mask("who", who, memories[..., 0])
     rows = _draw.integers(len(x), memories.shape[:-1], generator=generator, device=x.device)
     noise = _draw.normal(memories.shape, generator=generator, dtype=x.dtype, device=x.device)
@@ -294,9 +303,8 @@ def after_step(
         langevin: std of what is added to the memories after the first step, falling to 0.
         replace_every: every so many steps of the first 80 %, dead memories move to data.
     """
-    _batch(
-        points.expand(*memories.shape[:-2], *_check.matrix("points", points).shape), memories, beta
-    )
+    crowd = _crowd("points", points, memories, beta)
+    _check.generator("generator", generator)
     _check.count("step", step, most=_check.count("steps", steps))
     _check.count("replace_every", replace_every, least=0)
     if _check.non_negative("langevin", langevin):
@@ -306,7 +314,6 @@ def after_step(
         )
         memories = memories + push * noise
     if replace_every and step % replace_every == 0 and step <= 0.8 * steps:
-        crowd = points.expand(*memories.shape[:-2], *points.shape)
         who = dead(crowd, memories, beta=beta)
         memories = replace(memories, points, who, jitter=beta**-0.5, generator=generator)
     return memories
@@ -393,7 +400,8 @@ def learn(
         replace_every=_check.count("replace_every", replace_every, least=0),
         generator=_check.generator("generator", generator),
     )
-    every = _check.count("record_every", record_every, least=0)
+    every, film = _check.count("record_every", record_every, least=0), _check.boolean("film", film)
+    inner = _check.count("inner", inner, least=0)
     kept = []
     with torch.inference_mode(False), torch.no_grad():
         bank = nn.Parameter(memories)
@@ -450,7 +458,9 @@ def expectation_maximisation(
         ValueError, TypeError: a wrong shape, dtype or range, or a learned beta that has no end.
     """
     _batch(_check.matrix("points", points), _check.matrix("memories", memories), beta)
-    tol = _check.non_negative("tol", tol)
+    _check.finite("points", points)
+    _check.finite("memories", memories)
+    tol, learn_beta = _check.non_negative("tol", tol), _check.boolean("learn_beta", learn_beta)
     at, bank = centred(points, memories)
     for _ in range(_check.count("steps", steps)):
         p = _shares(at, bank, beta)
@@ -494,7 +504,7 @@ def _bounds(bounds) -> tuple[float, float]:
     return low, high
 
 
-def _batch(x: Tensor, memories: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+def _batch(x: Tensor, memories: Tensor, beta: float, name: str = "x") -> tuple[Tensor, Tensor]:
     """Check states (\\*runs, B, D) against memories (\\*runs, K, D), and return both."""
     _check.positive("beta", beta)
     _check.floating("memories", memories)
@@ -502,21 +512,29 @@ def _batch(x: Tensor, memories: Tensor, beta: float) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"memories: got a {_check.describe(memories)}, expected (K, D) or (runs, K, D)"
         )
-    _check.last_dim("x", _check.floating("x", x), memories.shape[-1])
-    _check.same_kind("x", x, memories)
+    _check.last_dim(name, _check.floating(name, x), memories.shape[-1])
+    _check.same_kind(name, x, memories)
     if x.shape[:-2] != memories.shape[:-2] or x.ndim < 2 or 0 in x.shape:
         raise ValueError(
-            f"x: got shape {tuple(x.shape)}, expected (*runs, B, D) with the runs of memories "
+            f"{name}: got shape {tuple(x.shape)}, expected (*runs, B, D) with the runs of memories "
             f"{tuple(memories.shape)}"
         )
     return x, memories
+
+
+def _crowd(name: str, points: Tensor, memories: Tensor, beta: float) -> Tensor:
+    """Check data (N, D) against memories (\\*runs, K, D); return them as each run sees them."""
+    _check.matrix(name, _check.floating(name, points))
+    _check.floating("memories", memories)
+    crowd = points.expand(*memories.shape[:-2], *points.shape)
+    return _batch(crowd, memories, beta, name)[0]
 
 
 def _check_learn(points: Tensor, memories: Tensor, beta, noise, rule):
     _check.finite("points", _check.floating("points", _check.matrix("points", points)))
     _check.finite("memories", _check.floating("memories", memories))
     _check.same_kind("points", points, memories)
-    _batch(points.expand(*memories.shape[:-2], *points.shape), memories, beta)
+    _crowd("points", points, memories, beta)
     try:
         first, last = noise
     except (TypeError, ValueError):

@@ -55,6 +55,20 @@ def power(x: Tensor, n: int) -> Tensor:
     return result
 
 
+def _overlaps(m: Tensor, dim: int) -> Tensor:
+    """Check what every formula of F is given; return the overlaps."""
+    _check.count("dim", dim)
+    return _check.array("m", m)
+
+
+def _of_memories(m: Tensor, dim: int) -> Tensor:
+    """Check what an energy is given: at least one memory's overlap, in the last dimension."""
+    _check.floating("m", _overlaps(m, dim))
+    if m.ndim == 0 or m.shape[-1] == 0:
+        raise ValueError(f"m: got a {_check.describe(m)}, expected overlaps (..., K), K >= 1")
+    return m
+
+
 class Separation:
     """What a binary memory needs of F, a function of the overlap m = xi . sigma / D.
 
@@ -77,7 +91,7 @@ class Separation:
 
     def energy(self, m: Tensor, dim: int) -> Tensor:
         """Return -sum F(m) over the last dimension."""
-        return -self(m, dim).sum(-1)
+        return -self(_of_memories(m, dim), dim).sum(-1)
 
     def whole(self, s: int, *, slope: bool = False) -> int:
         """Return F (or f / n) at a raw overlap ``s`` as a whole number; no relative one has it."""
@@ -104,11 +118,11 @@ class Polynomial(Separation):
 
     def __call__(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return F(m)."""
-        return power(_check.tensor("m", m), self.n)
+        return power(_overlaps(m, dim), self.n)
 
     def derivative(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return f(m) = F'(m)."""
-        return self.n * _check.tensor("m", m) ** (self.n - 1)
+        return self.n * _overlaps(m, dim) ** (self.n - 1)
 
     def whole(self, s: int, *, slope: bool = False) -> int:
         """Return F (or f / n) at a raw overlap ``s`` as a Python integer, whatever its size."""
@@ -128,11 +142,11 @@ class RectifiedPolynomial(Polynomial):
 
     def __call__(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return F(m)."""
-        return power(_check.tensor("m", m).clamp_min(0), self.n)
+        return power(_overlaps(m, dim).clamp_min(0), self.n)
 
     def derivative(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return f(m) = F'(m), and 0 at m = 0."""
-        return self.n * _check.tensor("m", m).clamp_min(0) ** (self.n - 1) * (m > 0)
+        return self.n * _overlaps(m, dim).clamp_min(0) ** (self.n - 1) * (m > 0)
 
     def whole(self, s: int, *, slope: bool = False) -> int:
         """Return F (or f / n) at a raw overlap ``s`` as a Python integer, whatever its size."""
@@ -165,15 +179,15 @@ class Exponential(Separation):
 
     def __call__(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return F(m); inf where the dtype cannot hold it, which :meth:`energy` never meets."""
-        return (self.beta * dim * _check.tensor("m", m)).exp()
+        return (self.beta * dim * _overlaps(m, dim)).exp()
 
     def derivative(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return f(m) = F'(m)."""
-        return self.beta * dim * self(m, dim)
+        return self(m, dim) * (self.beta * dim)
 
     def energy(self, m: Tensor, dim: int) -> Tensor:
         """Return -(1 / beta D) logsumexp(beta D m) over the last dimension."""
-        _check.floating("m", m)
+        m = _of_memories(m, dim)
         scale = min(self.beta * dim, torch.finfo(m.dtype).max / 8)  # |m - top| is at most 2
         top = m.amax(-1, keepdim=True)
         return -(top[..., 0] + torch.logsumexp(scale * (m - top), -1) / scale)
@@ -280,7 +294,8 @@ def exact_sign(separation: Separation, xi: Tensor, clamped: Tensor, rule: str) -
     if not isinstance(separation, Separation):
         raise TypeError(f"separation: got {_check.describe(separation)}, expected a Separation")
     _check.choice("rule", rule, RULES)
-    _check.shape("clamped", clamped, tuple(_check.shape("xi", xi, ("K",)).shape))
+    _check.shape("xi", _check.array("xi", xi), ("K",))
+    _check.shape("clamped", _check.array("clamped", clamped), tuple(xi.shape))
     return sign_of(separation, xi.tolist(), clamped.tolist(), rule)
 
 

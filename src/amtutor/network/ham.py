@@ -519,8 +519,8 @@ class HAM(nn.Module):
             worst = [k for k, e in parts.items() if not e.isfinite().all()]
             raise FloatingPointError(
                 f"energy of {', '.join(worst) or 'the whole'} is not finite after "
-                f"{int(taken.max())} steps: is step_size too large, or the energy not bounded "
-                "below?"
+                f"{int(taken.max())} steps: expected finite states at the start, a smaller "
+                "step_size, or an energy that is bounded below"
             )
         trajectory = None
         if film is not None:

@@ -370,7 +370,7 @@ class _Normalised(Lagrangian):
         self.dim = None if dim is None else _check.count("dim", dim)
         if delta is None and dim is not None and learnable:
             delta = torch.zeros(dim)
-        if delta is not None and (not isinstance(delta, Tensor) or delta.shape != (self.dim,)):
+        if delta is not None and _check.floating("delta", delta).shape != (self.dim,):
             raise ValueError(f"delta: got a {_check.describe(delta)}, expected shape ({dim},)")
         if delta is not None and learnable and not isinstance(delta, nn.Parameter):
             delta = nn.Parameter(delta.detach().clone())

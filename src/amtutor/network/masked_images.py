@@ -186,7 +186,12 @@ class PatchModel(nn.Module):
     def fill(self, images: Tensor, hidden: Tensor, patches: Tensor) -> Tensor:
         """Put guessed patches, cut to [0, 1], where the picture is hidden."""
         given = to_patches(_check.floating("images", images), self.patch_size)
-        filled = torch.where(self._hidden(given, hidden), patches.clamp(0, 1), given)
+        where = self._hidden(given, hidden)
+        if _check.floating("patches", patches).shape[-2:] != given.shape[-2:]:
+            raise ValueError(
+                f"patches: got a {_check.describe(patches)}, expected shape {tuple(given.shape)}"
+            )
+        filled = torch.where(where, patches.clamp(0, 1), given)
         return to_pictures(filled, self.patch_size, channels=self.channels)
 
     def _look_at(self, images: Tensor, hidden: Tensor) -> None:
@@ -388,13 +393,20 @@ class PlainTransformer(PatchModel):
 
     def move(self, tokens: Tensor) -> Tensor:
         """Go through the blocks, each once."""
+        self._check_tokens(tokens)
         for block in self.blocks:
             tokens = block(tokens)
         return tokens
 
     def normalised(self, tokens: Tensor) -> Tensor:
         """Return the tokens after a last layer norm."""
+        self._check_tokens(tokens)
         return self.norm(tokens)
+
+    def _check_tokens(self, tokens: Tensor) -> None:
+        dim = self.norm.normalized_shape[0]
+        if _check.floating("tokens", tokens).ndim < 2 or tokens.shape[-1] != dim:
+            raise ValueError(f"tokens: got a {_check.describe(tokens)}, expected (..., N, {dim})")
 
 
 class StandardBlock(nn.Module):

@@ -533,7 +533,8 @@ class Attention(Synapse):
 def allowed_pairs(like: Tensor, mask: Tensor | None, *, exclude_self: bool) -> Tensor | None:
     r"""Which query C may see which key B: broadcasts to ``like``, (\*batch, C, B); None: all."""
     if mask is not None:
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        bits = isinstance(mask, Tensor) and mask.dtype == torch.bool
+        if not bits or mask.device.type == "meta" != like.device.type:
             raise TypeError(f"mask: got a {_check.describe(mask)}, expected a bool tensor")
         try:
             fits = torch.broadcast_shapes(mask.shape, like.shape) == like.shape and mask.ndim >= 2
@@ -643,6 +644,7 @@ def _size(shape: Shape) -> str:
 
 def _weight(given, shape: Shape, std: float, generator) -> nn.Parameter:
     """Share a Parameter, copy a tensor, or draw from N(0, std^2)."""
+    _check.generator("generator", generator)
     if given is None:
         dtype = torch.get_default_dtype()
         return nn.Parameter(std * _draw.normal(shape, generator=generator, dtype=dtype))

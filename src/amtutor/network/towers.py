@@ -240,6 +240,8 @@ def _floors_of(ham: HAM, names: Sequence[str]) -> None:
     if not isinstance(ham, HAM):
         raise TypeError(f"ham: got a {_check.describe(ham)}, expected a HAM such as a tower")
     known = tuple(ham.layers)
+    if not isinstance(names, (tuple, list)) or not names:
+        raise _check.fail("order", names, f"names of floors, some of {known}")
     missing = [n for n in names if n not in known]
     if missing:
         raise ValueError(f"ham: has no floor {missing[0]!r} among {known}, expected one")

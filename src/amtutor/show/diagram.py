@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from .._check import boolean, describe
 from .style import PALETTE
 
 __all__ = ["Diagram", "hypergraph"]
@@ -79,6 +80,10 @@ def hypergraph(description: Mapping[str, Any], *, upwards: bool | None = None) -
     Raises:
         ValueError: a key is missing, or a connection names a layer that is not there.
     """
+    if not isinstance(description, Mapping):
+        raise TypeError(f"description: got a {describe(description)}, expected a mapping")
+    if upwards is not None:
+        boolean("upwards", upwards)
     layers, synapses = _read(description)
     inline, arched = _sort(layers, synapses)
     if upwards is None:

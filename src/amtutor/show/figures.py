@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, is_color_like
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import MaxNLocator
 
-from .._check import count, fail, positive
+from .._check import boolean, count, describe, fail, positive, real, sizes
 from . import style
 from .style import PALETTE, WIDTH
 
@@ -30,11 +30,12 @@ def array(name: str, x: Any) -> np.ndarray:
     try:
         if isinstance(x, (list, tuple)):
             x = np.stack([array(name, row) for row in x]) if x else np.empty(0)
-        if isinstance(x, torch.Tensor):
-            x = x.detach().cpu().numpy()
-        return np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected an array of numbers ({error})") from None
+        plain = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)
+    except (TypeError, ValueError, RuntimeError):  # ragged, sparse, without data
+        plain = np.empty(0, dtype=object)
+    if plain.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: got a {describe(x)}, expected an array of numbers")
+    return plain.astype(np.float64, copy=False)
 
 
 def figure(
@@ -43,13 +44,26 @@ def figure(
     """Return a figure of the book's width and its axes: one, a row, or a grid of them."""
     count("columns", columns)
     count("rows", rows)
-    fig = style.new_figure(width, height or rows * min(3.6, 0.9 + 0.75 * width / columns))
+    width = positive("width", width)
+    fig = style.new_figure(
+        width, rows * min(3.6, 0.9 + 0.75 * width / columns) if height is None else height
+    )
     return fig, fig.subplots(rows, columns)
 
 
 def _axes(ax: Axes | None, width: float = WIDTH, height: float = 3.4) -> Axes:
     """Return the axes to draw on, made fresh where none was given."""
-    return style.new_figure(width, height).subplots() if ax is None else ax
+    if ax is None:
+        return style.new_figure(width, height).subplots()
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax: got a {describe(ax)}, expected axes of matplotlib")
+    return ax
+
+
+def _levels_of_grey(x: np.ndarray, vmin: float | None, vmax: float | None) -> tuple[float, float]:
+    """Return the values of paper and ink, by default the range of all images."""
+    low = np.nanmin(x) if vmin is None else real("vmin", vmin)
+    return low, np.nanmax(x) if vmax is None else real("vmax", vmax)
 
 
 # --- images ---------------------------------------------------------------------------------
@@ -62,7 +76,7 @@ def as_grid(name: str, images: Any, shape: Sequence[int] | None) -> np.ndarray:
     """
     x = array(name, images)
     if shape is not None:
-        shape = tuple(shape)
+        shape = sizes("shape", shape, dims=(2, 3), expected="(H, W) or (3, H, W)")
         if x.shape[-1:] == (int(np.prod(shape)),):
             x = x.reshape(*x.shape[:-1], *shape)
         if x.shape[-len(shape) :] != shape:
@@ -127,7 +141,7 @@ def image_grid(
         raise ValueError(f"row_titles: got {len(row_titles)}, expected {len(cells)}, one per row")
     if colour:
         cells = [[np.clip(i / (255 if x.max() > 1 else 1), 0, 1) for i in row] for row in cells]
-    low, high = (np.nanmin(x) if vmin is None else vmin), (np.nanmax(x) if vmax is None else vmax)
+    low, high = _levels_of_grey(x, vmin, vmax)
     look = {"cmap": cmap or style.ink_on_paper(), "vmin": low, "vmax": high}
     return _draw_grid(cells, texts, row_titles, look, 0.85 * positive("scale", scale), into)
 
@@ -191,8 +205,10 @@ def image(
     x = as_grid("picture", picture, shape)
     if len(x) != 1 or x.ndim != 3 + (x.shape[-1] == 3 and x.ndim > 3):
         raise ValueError(f"picture: got {len(x)} images, expected one")
-    low, high = (x.min() if vmin is None else vmin), (x.max() if vmax is None else vmax)
-    ax = style.new_figure(2.6, 2.6).subplots() if ax is None else ax
+    low, high = _levels_of_grey(x, vmin, vmax)
+    if not isinstance(title, str):
+        raise fail("title", title, "text")
+    ax = _axes(ax, 2.6, 2.6)
     pixels = np.clip(x[0] / (255 if x.max() > 1 else 1), 0, 1) if x.ndim == 4 else x[0]
     _draw_image(
         ax, pixels, {"cmap": cmap or style.ink_on_paper(), "vmin": low, "vmax": high}, title
@@ -262,6 +278,8 @@ def energy_trace(
 
 def _evaluate(energy: Callable, points: np.ndarray) -> np.ndarray:
     """Return ``energy`` at (N, d) points as N numbers; +inf becomes NaN."""
+    if not callable(energy):
+        raise TypeError(f"energy: got a {describe(energy)}, expected a function of points (N, d)")
     with torch.no_grad():
         values = energy(torch.as_tensor(points, dtype=torch.get_default_dtype()))
     values = array("energy", values)
@@ -310,12 +328,13 @@ def landscape(
         ValueError: if the energy does not give one value per point, or is nowhere finite.
     """
     (left, right), (bottom, top) = _bounds(bounds, 2)
-    n = count("resolution", resolution, least=2)
+    n = count("resolution", resolution, least=2, most=10_000)
+    boolean("colourbar", colourbar)
     u, v = np.meshgrid(np.linspace(left, right, n), np.linspace(bottom, top, n))
     z = _evaluate(energy, np.stack([u.ravel(), v.ravel()], axis=1)).reshape(n, n)
     if not np.isfinite(z).any():
         raise ValueError("energy: not finite anywhere within bounds, expected some finite values")
-    high = np.nanmax(z) if ceiling is None else float(ceiling)
+    high = np.nanmax(z) if ceiling is None else real("ceiling", ceiling)
     if ceiling is not None and not np.nanmin(z) < high:
         raise fail("ceiling", ceiling, f"more than the least energy, {np.nanmin(z):g}")
     ax = _axes(ax, 5.4, 4.4)
@@ -327,7 +346,7 @@ def landscape(
     for path in _paths(paths):
         _draw_path(ax, path)
     if memories is not None:
-        xi = array("memories", memories).reshape(-1, 2)
+        xi = _places("memories", memories)
         rim: dict[str, Any] = {
             "markeredgecolor": PALETTE["paper"],
             "markeredgewidth": 1.5,
@@ -335,6 +354,14 @@ def landscape(
         }
         ax.plot(*xi.T, "o", color=PALETTE["memory"], markersize=9, label="memory", zorder=5, **rim)
     return ax
+
+
+def _places(name: str, x: Any) -> np.ndarray:
+    """Return points of the plane as (N, 2)."""
+    at = array(name, x)
+    if at.shape[-1:] != (2,):
+        raise ValueError(f"{name}: got shape {at.shape}, expected (N, 2)")
+    return at.reshape(-1, 2)
 
 
 def _shade(ax: Axes, u: np.ndarray, v: np.ndarray, z: np.ndarray, high: float) -> AxesImage:
@@ -357,8 +384,8 @@ def _colourbar(ax: Axes, shades: AxesImage, *, cut: bool) -> None:
 def _contours(ax: Axes, u: np.ndarray, v: np.ndarray, z: np.ndarray, levels: Any, high: float):
     """Draw hairlines of equal energy: light ones in the valleys, dark ones on the hills."""
     low = np.nanmin(z)
-    if isinstance(levels, int):
-        levels = MaxNLocator(levels).tick_values(low, high)
+    if np.ndim(levels) == 0:
+        levels = MaxNLocator(count("levels", levels)).tick_values(low, high)
     at = np.unique(array("levels", levels).reshape(-1))
     at = at[(at > low) & (at <= high)]
     if at.size:
@@ -431,6 +458,8 @@ def landscape_1d(
 
     if paths is not None:
         rolls = array("paths", paths)
+        if rolls.ndim not in (1, 2, 3):
+            raise ValueError(f"paths: got shape {rolls.shape}, expected (T,) or (T, queries)")
         for path in rolls.reshape(len(rolls), -1).T:
             sit(path, "-", "trajectory", linewidth=9, alpha=0.4, zorder=1.5)
             sit(path[:1], "o", "query", zorder=4, **ball)
@@ -444,7 +473,7 @@ def landscape_1d(
 
 def mark_memories(positions: Any, *, ax: Axes) -> Axes:
     """Mark positions of memories along the x axis by blue triangles."""
-    at = array("positions", positions).reshape(-1)
+    ax, at = _axes(ax), array("positions", positions).reshape(-1)
     foot: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 6}
     ax.plot(at, np.zeros(at.shape), "^", color=PALETTE["memory"], markersize=9, **foot)
     return ax
@@ -472,20 +501,27 @@ def thumbnails(
     Raises:
         ValueError: if there is not one picture per place.
     """
-    x, at = as_grid("images", images, shape), array("places", places).reshape(-1, 2)
+    x, at = as_grid("images", images, shape), _places("places", places)
+    colour = PALETTE.get(frame, frame) if isinstance(frame, str) else frame
+    if not is_color_like(colour):
+        raise fail("frame", frame, "a colour of matplotlib's, or one of " + ", ".join(PALETTE))
+    shift = array("offset", offset)
+    if shift.shape != (2,) or not np.isfinite(shift).all():
+        raise fail("offset", offset, "(right, up) in inches")
     if len(x) != len(at) or x.ndim != 3:
         raise ValueError(
             f"images: got shape {x.shape}, expected {len(at)} grey images, one per place"
         )
     look: dict[str, Any] = {"cmap": style.ink_on_paper(), "norm": Normalize(x.min(), x.max())}
     zoom = 72 * positive("size", size) / x.shape[2]
-    rim: dict[str, Any] = {"lw": 1.2, "ec": PALETTE.get(frame, frame), "fc": PALETTE["paper"]}
+    rim: dict[str, Any] = {"lw": 1.2, "ec": colour, "fc": PALETTE["paper"]}
     where: dict[str, Any] = {
-        "xybox": tuple(72 * o for o in offset),
+        "xybox": tuple(72 * shift),
         "boxcoords": "offset points",
         "zorder": 6,
     }
     boxes = []
+    ax = _axes(ax)
     for place, pixels in zip(at, x, strict=True):
         tile = OffsetImage(pixels, zoom=zoom, interpolation="nearest", resample=False, **look)
         box = AnnotationBbox(tile, tuple(place), pad=0.12, bboxprops=rim, **where)
@@ -516,7 +552,7 @@ def measured(
     ax = _axes(ax)
     x, y = array("x", x).reshape(-1), array("y", y).reshape(-1)
     if x.shape != y.shape:
-        raise ValueError(f"y: got {y.size} values for {x.size} x")
+        raise ValueError(f"y: got {y.size} values, expected {x.size}, one for each x")
     bars = None
     if low is not None or high is not None:
         lo, hi = (y if v is None else array("interval", v).reshape(-1) for v in (low, high))
@@ -549,9 +585,11 @@ def theory(
     colour: str | None = None,
 ) -> Axes:
     """Draw what theory says as a dashed line."""
-    ax = _axes(ax)
+    ax, x, y = _axes(ax), array("x", x), array("y", y)
+    if x.shape[:1] != y.shape[:1]:
+        raise ValueError(f"y: got shape {y.shape}, expected one value for each x {x.shape}")
     colour = PALETTE["theory"] if colour is None else colour
-    ax.plot(array("x", x), array("y", y), "--", color=colour, label=label, linewidth=1.6, zorder=2)
+    ax.plot(x, y, "--", color=colour, label=label, linewidth=1.6, zorder=2)
     return ax
 
 
@@ -565,12 +603,16 @@ def interval_band(
     colour: str | None = None,
 ) -> Axes:
     """Shade the band between ``low`` and ``high``."""
-    ax = _axes(ax)
+    ax, x = _axes(ax), array("x", x).reshape(-1)
+    ends = {"low": array("low", low), "high": array("high", high)}
+    for name, y in ends.items():
+        if y.shape not in ((), x.shape):
+            raise ValueError(f"{name}: got shape {y.shape}, expected {x.shape}, one for each x")
     colour = PALETTE["muted"] if colour is None else colour
     ax.fill_between(
-        array("x", x),
-        array("low", low),
-        array("high", high),
+        x,
+        ends["low"],
+        ends["high"],
         color=colour,
         alpha=0.22,
         linewidth=0,
@@ -599,6 +641,9 @@ def curves(
         ValueError: if a curve has another length than ``x``.
     """
     x = array("x", x).reshape(-1)
+    if not isinstance(ys, Mapping):
+        raise TypeError(f"ys: got a {describe(ys)}, expected values by label")
+    boolean("legend", legend)
     colours = style.shades(len(ys)) if colours is None else [PALETTE.get(c, c) for c in colours]
     if len(colours) != len(ys):
         raise ValueError(f"colours: got {len(colours)}, expected {len(ys)}, one per curve")
@@ -606,7 +651,7 @@ def curves(
     for k, (label, y) in enumerate(ys.items()):
         y = array(label, y).reshape(-1)
         if y.shape != x.shape:
-            raise ValueError(f"{label}: got {y.size} values for {x.size} x")
+            raise ValueError(f"{label}: got {y.size} values, expected {x.size}, one for each x")
         ax.plot(
             x,
             y,

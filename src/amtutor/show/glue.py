@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.display import display
 
-from .._check import choice
+from .._check import choice, shown
 
 MIME = "application/vnd.amtutor.glue+json"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -28,7 +28,7 @@ def glue(name: str, value: Any, *, digits: int = 4) -> None:
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"name = {name!r}: expected letters, digits, - and _, a letter first")
-    text = number_text(value, digits=choice("digits", digits, (1, 2, 3, 4)))
+    text = number_text(value, digits=digits)
     display(
         {MIME: {"name": name, "value": text}, "text/plain": f"{name} = {text}"},
         raw=True,
@@ -41,13 +41,14 @@ def number_text(value: Any, *, digits: int = 4) -> str:
     >>> number_text(0.13812), number_text(-2.51e-7), number_text(-2.51e-7, digits=1)
     ('0.1381', '−2.51 × 10⁻⁷', '−3 × 10⁻⁷')
     """
+    digits = choice("digits", digits, (1, 2, 3, 4))
     if isinstance(value, str):
         return value
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"value = {value!r}: expected text or one real number")
-    if not math.isfinite(value):
+        raise TypeError(f"value = {shown(value)}: expected text or one real number")
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"value = {value!r}: expected a finite number")
     text = _grouped(value) if isinstance(value, int) else _short(value, digits)
     return text.replace("-", "−", 1) if text.startswith("-") else text

@@ -19,7 +19,7 @@ import numpy as np
 from IPython.display import HTML
 from PIL import Image
 
-from .._check import count, positive
+from .._check import count, positive, real, sizes
 from .figures import array
 
 _MAX_FRAMES = 120
@@ -51,7 +51,8 @@ def recall_movie(
     Raises:
         ValueError: if shapes, lengths or the number of titles do not fit.
     """
-    x, e = _queries(frames, energies, tuple(shape))
+    shape = sizes("shape", shape, dims=(2, 3), expected="(H, W) or (3, H, W)")
+    x, e = _queries(frames, energies, shape)
     queries = x.shape[1]
     titles = [""] * queries if titles is None else list(titles)
     if len(titles) != queries:
@@ -77,8 +78,6 @@ def _queries(frames: Any, energies: Any, shape: tuple[int, ...]) -> tuple[np.nda
     """Return frames (T, queries, H, W[, 3]) and energies (T, queries)."""
     x, e = array("frames", frames), array("energies", energies)
     dim = int(np.prod(shape))
-    if len(shape) not in (2, 3) or dim == 0:
-        raise ValueError(f"shape = {shape!r}: expected (H, W) or (3, H, W)")
     if x.ndim not in (2, 3) or x.shape[-1] != dim or len(x) < 2:
         raise ValueError(
             f"frames: got shape {x.shape}, expected (T, {dim}) or (T, queries, {dim}) "
@@ -95,7 +94,8 @@ def _queries(frames: Any, energies: Any, shape: tuple[int, ...]) -> tuple[np.nda
 
 def _to_bytes(x: np.ndarray, vmin: float | None, vmax: float | None) -> np.ndarray:
     """Return frames as bytes: grey ones as ink on paper (high is dark)."""
-    low, high = (np.nanmin(x) if vmin is None else vmin), (np.nanmax(x) if vmax is None else vmax)
+    low = np.nanmin(x) if vmin is None else real("vmin", vmin)
+    high = np.nanmax(x) if vmax is None else real("vmax", vmax)
     share = np.clip((x - low) / max(high - low, 1e-12), 0, 1)
     return np.round(255 * (share if x.ndim == 5 else 1 - share)).astype(np.uint8)
 

@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from PIL import Image, ImageChops
 
-from .._check import choice
+from .._check import choice, count, positive
 
 # Okabe and Ito's colours; orange, vermilion and grey are darkened until each has contrast 3
 # with the page in both themes and every pair stays apart for colour-blind eyes (tests/show).
@@ -86,6 +86,7 @@ def energy_map() -> LinearSegmentedColormap:
 
 def shades(k: int) -> list[str]:
     """Return ``k`` colours in order, for n = 2, 3, 4 or growing D; strongest first."""
+    k = count("k", k, least=0, most=10_000)
     ramp = LinearSegmentedColormap.from_list("am_shades", _SHADES[_theme])
     return [to_hex(ramp(i / max(k - 1, 1))) for i in range(k)]
 
@@ -162,9 +163,10 @@ def _rc(p: dict[str, str]) -> dict[Any, Any]:
 
 def new_figure(width: float = WIDTH, height: float = 3.6) -> Figure:
     """Return an empty figure: pyplot knows it in a notebook, nobody but you outside one."""
+    size = positive("width", width), positive("height", height)
     if get_ipython() is None:
-        return Figure(figsize=(width, height), layout="constrained")
-    return plt.figure(figsize=(width, height), layout="constrained")
+        return Figure(figsize=size, layout="constrained")
+    return plt.figure(figsize=size, layout="constrained")
 
 
 def png(fig: Figure) -> bytes:

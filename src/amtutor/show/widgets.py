@@ -14,7 +14,7 @@ from IPython.utils.capture import CapturedIO, capture_output
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure, SubFigure
 
-from .._check import choice
+from .._check import choice, describe
 from .style import show_figure
 
 
@@ -37,6 +37,8 @@ def explore(draw: Callable[..., Any], **controls: Any) -> Any:
     Raises:
         ValueError: if a control is none of the above. Errors of ``draw`` are never swallowed.
     """
+    if not callable(draw):
+        raise TypeError(f"draw: got a {describe(draw)}, expected a function of the controls")
     sliders = {name: _parse(name, spec) for name, spec in controls.items()}
     defaults = {name: spec["value"] for name, spec in sliders.items()}
     if os.environ.get("AMTUTOR_STATIC") == "1":

@@ -183,6 +183,8 @@ def hints(cls: type[Settings]) -> dict[str, Any]:
 def coerce(name: str, value: Any, kind: Any) -> Any:
     """Return ``value`` as ``kind``: whole numbers become floats, lists tuples, nothing else."""
     origin = get_origin(kind)
+    if isinstance(value, int) and abs(value) >= 2**1000:
+        raise _check.fail(name, value, describe(kind))
     if origin in (Union, types.UnionType):
         return _coerce_union(name, value, kind)
     if origin is Literal:

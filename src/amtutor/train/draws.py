@@ -73,6 +73,9 @@ class Draws:
         _check.count("world", self.world)
         _check.count("rank", self.rank, least=0, most=self.world - 1)
         _check.count("step", self.step, least=-1)  # -1: before the first
+        _check.count("seed", self.seed, least=0, most=2**63 - 1)
+        if not isinstance(self.device, torch.device):
+            _check.device("device", self.device)
         if self.batch_size % self.world:
             raise ValueError(
                 f"batch_size = {self.batch_size}: expected a multiple of the {self.world} processes"
@@ -88,6 +91,8 @@ class Draws:
 
     def shared(self, name: str) -> torch.Generator:
         """Return a generator that is the same on all processes, for what is not per example."""
+        if not isinstance(name, str):
+            raise _check.fail("name", name, "text")
         seed = seed_of(self.seed, self.step, name)
         return torch.Generator(device=self.device).manual_seed(seed)
 
@@ -106,18 +111,27 @@ class Draws:
             first, wanted = first + len(part), wanted - len(part)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def _size(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Check the shape of one row's numbers; return that of the whole batch's."""
+        if not isinstance(shape, tuple | list):
+            raise _check.fail("shape", shape, "a list of whole numbers >= 0")
+        return (self.batch_size, *(_check.count("shape", n, least=0) for n in shape))
+
     def normal(self, name: str, shape: Sequence[int] = ()) -> Tensor:
         """Standard normal numbers, (local, \\*shape)."""
-        size = (self.batch_size, *shape)
+        size = self._size(shape)
         return self._mine(torch.randn(size, generator=self.shared(name), device=self.device))
 
     def uniform(self, name: str, shape: Sequence[int] = ()) -> Tensor:
         """Uniform numbers in [0, 1), (local, \\*shape)."""
-        size = (self.batch_size, *shape)
+        size = self._size(shape)
         return self._mine(torch.rand(size, generator=self.shared(name), device=self.device))
 
     def integers(self, name: str, low: int, high: int, shape: Sequence[int] = ()) -> Tensor:
         """Whole numbers in low..high-1, (local, \\*shape) int64."""
-        size = (self.batch_size, *shape)
+        size = self._size(shape)
+        low, high = _check.whole("low", low), _check.whole("high", high)
+        if high <= low:
+            raise _check.fail("high", high, f"more than low = {low}")
         generator = self.shared(name)
         return self._mine(torch.randint(low, high, size, generator=generator, device=self.device))
