@@ -15,8 +15,6 @@ import plain
 BOOK = Path(__file__).resolve().parents[2] / "book"
 TEMPLATE = BOOK / "00_template.md"
 CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.md"))
-# Chapters that are still to be shortened. Whoever has done it takes the line out.
-TOO_LONG = {}
 FILLER = (
     r"delv(?:e|es|ing)|crucial(?:ly)?|seamless(?:ly)?|leverag(?:e|es|ing)|in essence"
     r"|it is worth noting|it can be shown|plays? an? \w+ role"
@@ -38,14 +36,7 @@ def test_there_are_chapters():
     assert TEMPLATE in CHAPTERS and len(CHAPTERS) > 1
 
 
-def shape_of(path: Path) -> pytest.param:
-    marks = (
-        pytest.mark.xfail(strict=True, reason="to be shortened") if path.stem in TOO_LONG else ()
-    )
-    return pytest.param(path, id=path.stem, marks=marks)
-
-
-@pytest.mark.parametrize("path", [shape_of(path) for path in CHAPTERS])
+@chapter
 def test_shape(path):
     """Length, reading time, what is needed first, long cells and claims folded."""
     faults = chapters.faults(path)

@@ -160,7 +160,7 @@ SAYS = {
         "four memories": "remembered",
     },
     "capacity": {
-        "the limit of 0.14 D": "Nobody",
+        "the limit of 0.138 D": "Nobody",
         "n = 3 at the same place": "Every pixel is back",
         "a negative": "negative of",
         "a swap": "not the one that was asked for",

@@ -13,8 +13,6 @@ from site_project import project
 ROOT = Path(__file__).resolve().parents[2]
 GITHUB = project()["urls"]["Source"] + "/"
 COLAB = GITHUB.replace("github.com", "colab.research.google.com/github") + "blob/main/"
-# pictures that still wait for words of their own; this may only become less
-OWED = {"03_continuous_memories": 1, "04_neurons_and_synapses": 1}
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +61,7 @@ def test_every_picture_has_words_of_its_own(html, path):
     silent = [str(e)[:90] for e in pictures if not (e.get("alt") or "").strip()]
     assert not silent
     lazy = [str(e)[:90] for e in pictures if e["alt"] == "Output of the code above"]
-    assert len(lazy) <= OWED.get(Path(path).stem, 0), "say what it shows (mystnb: image: alt)"
+    assert not lazy, "say what it shows (mystnb: image: alt)"
 
 
 def test_every_chapter_has_a_colab_button(html, path):

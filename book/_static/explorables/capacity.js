@@ -32,7 +32,7 @@ export const D = SIDE * SIDE;
 const MOST = 200;
 const RULES = ["2", "3", "4", "exp"];
 const INITIAL = { k: 6, n: "2", noise: 15, crowd: "creatures", who: 12 };
-const LIMIT = 0.14 * D; // where n = 2 loses random patterns (MM 2.19)
+const LIMIT = 0.138 * D; // where n = 2 loses random patterns (MM 2.19)
 
 const CREATURES = unpackSprites();
 
@@ -487,10 +487,10 @@ class Curve {
     this.plot.replaceChildren(...this.axes(left), ...this.curves(), ...this.names(), ...this.here());
     const like = nice(1 / SIDE);
     const where = "n\u00a0=\u00a02";
-    const noise = `Random patterns overlap by ${like}: here ${where} does break near 0.14\u00a0D.`;
+    const noise = `Random patterns overlap by ${like}: here ${where} does break near 0.138\u00a0D.`;
     const alike =
       `Creatures look alike (overlap ${nice(SPRITE_LIKENESS)}, random patterns ${like}), ` +
-      `so ${where} breaks far below 0.14\u00a0D, and n\u00a0=\u00a03 breaks as well.`;
+      `so ${where} breaks far below 0.138\u00a0D, and n\u00a0=\u00a03 breaks as well.`;
     const why = this.life.now.crowd === "noise" ? noise : alike;
     this.honest.textContent = `Measured in this page, ${TRIALS} creatures a point. ${why}`;
   }
@@ -505,7 +505,7 @@ class Curve {
       ...[0, most / 2, most].map((e) => text(left - 6, this.y(e) + 4, `${100 * e} %`, "end")),
       ...[1, 50, 100, 150, 200].map((k) => text(this.x(k), h - 3, String(k), "mid")),
       svg("line", { class: "limit", x1: limit, x2: limit, y1: top - 4, y2: floor }),
-      text(limit + 5, top + 4, `0.14 D = ${Math.round(LIMIT)}`, "halo"),
+      text(limit + 5, top + 4, `0.138 D = ${Math.round(LIMIT)}`, "halo"),
     ];
   }
 
@@ -825,7 +825,7 @@ class Capacity {
   suggestions() {
     const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
     tries(this.life.ui.hint, "Drag over the cue to spoil it; slide K and watch the face. Or try", [
-      ["the limit of 0.14 D", show({ crowd: "noise", k: 100 })],
+      ["the limit of 0.138 D", show({ crowd: "noise", k: 100 })],
       ["n = 3 at the same place", show({ crowd: "noise", k: 100, n: "3" })],
       ["a negative", show({ k: 5, noise: 60 })],
       ["a swap", show({ n: "exp", k: 200, noise: 45 })],
