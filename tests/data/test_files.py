@@ -1,8 +1,11 @@
 """Readers of official formats: real files where there are any, small damaged ones everywhere."""
 
 import gzip
+import hashlib
+import http.server
 import os
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -326,6 +329,36 @@ def test_the_second_mirror_serves_when_the_first_fails(empty, tmp_path, monkeypa
     monkeypatch.setattr(files.pooch, "retrieve", retrieve)
     urls = ["https://first.example/x.gz", "https://second.example/x.gz"]
     assert files.download("set/x.gz", urls, md5="abc", dataset="set") == good
+
+
+def test_a_download_writes_nothing_to_the_error_stream(empty, tmp_path, monkeypatch, capfd):
+    """Neither one that succeeds nor one that fails: in a notebook it would look like an error."""
+    content = b"0123456789" * 1000
+
+    class Quiet(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    url = f"http://127.0.0.1:{server.server_port}/x"
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    try:
+        got = files.download("set/x", [url], md5=md5, dataset="set")
+        assert got.read_bytes() == content
+        with pytest.raises(files.DataNotFound):
+            files.download("set/y", [url], md5="0" * 32, dataset="set")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert capfd.readouterr().err == ""
 
 
 def test_the_data_folder_is_looked_in_before_the_cache(empty, tmp_path):

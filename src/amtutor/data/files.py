@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pooch
+from tqdm import tqdm
 
 MAX_REASON = 80  # characters of a mirror's excuse that are worth repeating
 
@@ -72,19 +76,37 @@ def download(name: str, urls: Sequence[str], *, md5: str, dataset: str) -> Path:
     reasons = []
     for url in urls:
         try:
-            return Path(
-                pooch.retrieve(
+            with _progress(path.name) as bar:
+                got = pooch.retrieve(
                     url,
                     known_hash=f"md5:{md5}",
                     fname=path.name,
                     path=cache() / path.parent,
-                    downloader=pooch.HTTPDownloader(progressbar=True, timeout=30),
+                    downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
                 )
-            )
+            return Path(got)
         except Exception as error:  # requests has many; whichever it is, the next mirror may work
             excuse = f"{type(error).__name__}: {' '.join(str(error).split())}"
             reasons.append(f"{urlsplit(url).netloc}: {excuse[:MAX_REASON]}")
     raise DataNotFound(missing(name, dataset) + f" [{' | '.join(reasons)}]")
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[tqdm]:
+    """A bar for one download, once it has taken a second; pooch's own announcements are held back.
+
+    In a notebook it stands among the output: what is written to the error stream looks like one.
+    """
+    log = pooch.get_logger()
+    level = log.level
+    log.setLevel(logging.ERROR)
+    stream = sys.stderr if sys.stderr.isatty() else sys.stdout
+    bar = tqdm(desc=name, total=1, unit="B", unit_scale=True, ncols=79, file=stream, delay=1.0)
+    try:
+        yield bar
+    finally:
+        bar.close()
+        log.setLevel(level)
 
 
 def missing(name: str, dataset: str) -> str:

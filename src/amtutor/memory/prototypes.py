@@ -45,6 +45,7 @@ __all__ = [
     "memory_gradient",
     "replace",
     "responsibilities",
+    "stand_in_digits",
     "unrolled_gradient",
     "workload",
 ]
@@ -488,6 +489,24 @@ def load_digits() -> tuple[Tensor, Tensor]:
     """
     tensors, _ = _weights.shipped("mnist_prototypes", kind="prototypes")
     return tensors["memories"].float(), tensors["labels"].long()
+
+
+def stand_in_digits() -> tuple[Tensor, Tensor]:
+    """Give 10 000 pictures for where MNIST cannot be had: each shipped prototype at ten places.
+
+    Pixels as MNIST has them, uint8 (10 000, 28, 28) in 0..255, and what they are, (10 000,) int64,
+    in an order that is always the same. Runs the code of a chapter; its numbers are others.
+
+    >>> pictures, labels = stand_in_digits()
+    >>> tuple(pictures.shape), pictures.dtype, len(labels.unique())
+    ((10000, 28, 28), torch.uint8, 10)
+    """
+    memories, labels = load_digits()
+    ink = (255 * memories.clamp(0, 1)).round().to(torch.uint8).reshape(-1, 28, 28)
+    places = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)] + [(0, 2)]
+    moved = torch.cat([torch.roll(ink, place, dims=(1, 2)) for place in places])
+    order = torch.randperm(len(moved), generator=torch.Generator().manual_seed(0))
+    return moved[order], labels.repeat(len(places))[order]
 
 
 # ---------------------------------------------------------------------------- checks
