@@ -19,6 +19,8 @@ def test_every_fault_fits_the_source_once_and_can_be_read(fault):
     changed = fault.plant((faults.PACKAGE / fault.file).read_text("utf-8"))
     ast.parse(changed)
     assert fault.known_tests(), "none of its tests is there"
+    for file, _, test in (known.partition("::") for known in fault.known_tests()):
+        assert not test or f"def {test}(" in (faults.ROOT / file).read_text("utf-8"), test
 
 
 def test_every_module_has_a_fault_and_every_fault_a_name_of_its_own():
