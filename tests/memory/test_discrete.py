@@ -409,6 +409,18 @@ def test_fixed_point_means_that_no_visit_flips(separation, rule):
     assert memory.is_fixed_point(states, rule=rule).tolist() == one_visit
 
 
+def test_each_rule_has_fixed_points_of_its_own():
+    """Of all 128 states: a sweep that visits every bit leaves just those alone that rest."""
+    states = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 7)
+    memory = DiscreteDenseAM(spins(3, 7, seed=3), RectifiedPolynomial(3))
+    rest = {}
+    for rule in ("exact", "gradient"):
+        swept = memory.recall(states, rule=rule, order="sequential", max_sweeps=1).state
+        rest[rule] = memory.is_fixed_point(states, rule=rule)
+        assert torch.equal(rest[rule], (swept == states).all(-1))
+    assert (rest["exact"] != rest["gradient"]).any()
+
+
 # ---------------------------------------------------------------- synchronous, orders, frames
 
 
