@@ -673,6 +673,9 @@ def test_memories_are_buffer_or_parameter_and_survive_a_round_trip():
     x = draw(2, 3, seed=8)
     assert torch.equal(other.energy(x), trained.energy(x))
     assert trained.recall(x, steps=2).state.requires_grad is False
+    with torch.no_grad():
+        trained.memories.add_(1.0)  # as an optimiser does: what was given is not ours to move
+    assert torch.equal(memories, draw(4, 3)) and torch.equal(plain.memories, memories)
     assert plain.float().memories.dtype == torch.float32
     assert repr(plain) == "DenseAM(K=4, D=3, beta=2.0)"
 

@@ -373,6 +373,16 @@ MODELS = [
 ]
 
 
+def test_learning_starts_where_the_weight_is():
+    """Points 0, 1 and 10: two memories part the first two as soon as the third has no weight."""
+    x = np.array([[0.0], [1.0], [10.0]])
+    y = np.zeros((3, 1))
+    for weight, starts in (([1.0, 1.0, 1.0], [0.5, 10.0]), ([1.0, 1.0, 1e-9], [0.0, 1.0])):
+        model = AssociativeMemoryRegressor(n_memories=2)
+        features, _ = model._first_memories(x, y, np.array(weight), np.random.RandomState(0))
+        assert sorted(features[:, 0]) == pytest.approx(starts, abs=1e-6)
+
+
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_check_estimator(model):
     """All of sklearn.utils.estimator_checks; learned memories but for the one k-means fails too."""
