@@ -307,6 +307,23 @@ def test_random_weights_follow_the_generator_and_keep_size():
     assert 1.2 < float(torch.linalg.matrix_norm(a, 2)) < 1.8  # 1 + sqrt(100 / 400)
 
 
+@pytest.mark.parametrize(
+    "weight",
+    [
+        lambda g: syn.Conv2d(16, 50, 5, generator=g).weight.flatten(1),
+        lambda g: syn.Hopfield(400, 50, generator=g).memories,
+        lambda g: syn.Attention(400, 300, n_heads=2, head_dim=25, generator=g).W_query.flatten(0, 1),
+        lambda g: syn.Attention(300, 400, n_heads=2, head_dim=25, generator=g).W_key.flatten(0, 1),
+    ],
+    ids=["kernels", "memories", "queries", "keys"],
+)
+def test_what_listens_to_400_numbers_begins_with_unit_length(weight):
+    """50 normal vectors: the mean of their squared lengths is 1 within five of its deviations."""
+    rows = weight(rng(4)).detach()
+    assert rows.shape == (50, 400)
+    assert abs(float(rows.square().sum(1).mean()) - 1) < 5 * math.sqrt(2 / (50 * 400))
+
+
 # Bad input
 
 
