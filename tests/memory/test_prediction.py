@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from amtutor.memory import prediction as pred
 from amtutor.memory.prediction import AssociativeMemoryClassifier, AssociativeMemoryRegressor
@@ -536,3 +537,26 @@ def test_bad_pieces(call, line):
     with pytest.raises(ValueError, match=line) as caught:
         call(*problem())
     assert "\n" not in str(caught.value)
+
+
+class LargestOutput(TorchDispatchMode):
+    """Remember how many numbers the largest tensor had that any operation made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(t, torch.Tensor):
+                self.numel = max(self.numel, t.numel())
+        return out
+
+
+@pytest.mark.parametrize("kind", [Classifier, Regressor])
+def test_the_search_for_beta_holds_a_block_of_distances_at_a_time(kind, monkeypatch):
+    rng = np.random.default_rng(5)
+    X, y = rng.normal(size=(3000, 2)), rng.integers(0, 2, 3000)
+    monkeypatch.setattr(pred, "_BLOCK", 2**14)
+    with LargestOutput() as largest:
+        kind().fit(X, y)
+    assert 5 * 3000 <= largest.numel <= 2**14  # five rows, not 2000

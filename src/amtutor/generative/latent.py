@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from amtutor import _check, _draw, _weights
 from amtutor.descent import Descent, descend
-from amtutor.memory.dense import lse_energy, lse_gradient, nearest
+from amtutor.memory.dense import centred, lse_energy, lse_gradient, nearest, scores
 
 __all__ = [
     "Decoder",
@@ -85,12 +85,9 @@ def energy(z: Tensor, memories: Tensor, *, beta_whole: float | Tensor) -> Tensor
 
 def _energy(z: Tensor, memories: Tensor, beta: float | Tensor) -> Tensor:
     with torch.autocast(z.device.type, enabled=False):
-        # From one centre: far from the origin the squares would drown what they differ by.
-        centre = memories.detach().mean(0)
-        z, memories = z - centre, memories - centre
-        squares = z.square().sum(-1, keepdim=True) + memories.square().sum(-1)
-        squares = (squares - 2 * (z @ memories.T)).clamp(min=0)
-        return -torch.logsumexp(-beta * squares, dim=-1) / beta
+        at, bank = centred(z.reshape(-1, z.shape[-1]), memories)
+        pulled = scores(at, bank, 2 * beta).logsumexp(-1) / beta
+        return (at.square().sum(-1) - pulled).reshape(z.shape[:-1])
 
 
 def energy_gradient(z: Tensor, memories: Tensor, *, beta_whole: float) -> Tensor:
