@@ -16,9 +16,10 @@ import pytest
 import torch
 from contract import ROOMS, Finding, Public, table, walk
 
-from amtutor.evaluate import c10, features
+from amtutor import data
+from amtutor.evaluate import c10, damage, features
 from amtutor.generative import latent
-from amtutor.memory import dense, discrete, prediction, separations
+from amtutor.memory import capacity, dense, discrete, prediction, prototypes, separations
 from amtutor.network import energy_transformer as et
 from amtutor.network import ham as hm
 from amtutor.network import lagrangians as lag
@@ -51,6 +52,10 @@ def small_model() -> masked_images.MaskedImageModel:
     g = torch.Generator().manual_seed(0)
     sizes = {"dim": 8, "n_heads": 2, "head_dim": 4, "n_memories": 6, "image_size": 8}
     return masked_images.MaskedImageModel(**sizes, descent_steps=2, generator=g)
+
+
+def small_hidden() -> torch.Tensor:
+    return torch.tensor([[True, False, False, False]]).expand(2, 4)
 
 
 def small_shape() -> latent.Shape:
@@ -720,3 +725,63 @@ def test_bad_input_gets_one_clear_line(room):
     told = [f"{f.what}: {f.name}({f.parameter}={f.value}): {f.said} [{f.kind}]" for f in wrong]
     print(table(findings))
     assert not wrong, "\n".join(told)
+
+
+NAN = torch.full((1, D), float("nan"))
+
+# Slips that were once made and answered: each now meets these words.
+SLIPS = [
+    (lambda: data.binarise(torch.zeros(3, dtype=torch.uint8)), "x: got a uint8 tensor"),
+    (lambda: data.shift(draw(1, 4), (2, 2), right=torch.tensor(1.5)), "right = float32 tensor"),
+    (lambda: damage.jpeg(pixels(), 101), "quality = 101: expected a whole number from 1 to 95"),
+    (lambda: damage.noise(pixels(), float("nan")), "std = nan: expected a finite number >= 0"),
+    (lambda: latent.winners(NAN, draw(K, D)), "4 of 4 entries are NaN"),
+    (lambda: latent.memory_counts(NAN, draw(K, D)), "4 of 4 entries are NaN"),
+    (
+        lambda: latent.coupled_loss(draw(5, 3), draw(1, 7), draw(5, 7), draw(2, 3), beta_whole=1.0),
+        r"expected one shape \(5, ...\)",
+    ),
+    (lambda: capacity.wilson_interval(1, 0), "total = 0.0: expected a finite number > 0"),
+    (lambda: capacity.wilson_interval(11, 10), r"hits = 11.0: expected a number in \[0, 10\]"),
+    (lambda: capacity.weighted_fit([[1, 1], [0, 1]], [1, 2], [0, 1]), "1 of 2 are not above 0"),
+    (lambda: capacity.weighted_fit([[1, 1], [1, 1]], [1, 2], [1, 1]), "expected independent ones"),
+    (lambda: dense.lse_weights(draw(B, D), draw(K, D), beta=1e300), "x: overflows"),
+    (lambda: dense.nearest(NAN, draw(K, D)), "x: 4 of 4 entries are NaN"),
+    (
+        lambda: discrete.visit_by_definition(bowl, spins(8), torch.tensor([-1])),
+        r"visits: bits -1..-1, expected 0..7",
+    ),
+    (lambda: prototypes.dead(NAN, draw(K, D), beta=1.0), "x: 4 of 4 entries are NaN"),
+    (
+        lambda: prototypes.expectation_maximisation(NAN, draw(K, D), beta=1.0, steps=2),
+        "points: 4 of 4 entries are NaN",
+    ),
+    (
+        lambda: prediction.AssociativeMemoryRegressor(beta=np.array([0.01, 100.0])).fit(X, Y),
+        r"beta = ndarray of float64 of shape \(2,\): expected",
+    ),
+    (
+        lambda: prediction.AssociativeMemoryRegressor().fit(1e200 * X.astype(float), Y),
+        "X: entries lie .* expected 1e-100 to",
+    ),
+    (
+        lambda: prediction.AssociativeMemoryRegressor().fit(X, 1e200 * Y.astype(float)),
+        "y: entries lie .* expected 1e-100 to",
+    ),
+    (lambda: masked_images.hide_patches(2, 4, 1.1), r"fraction = 1.1: expected a number in \[0, 1"),
+    (lambda: synapses.Attention(4, key_dim=0), "key_dim = 0: expected a whole number >= 1"),
+    (
+        lambda: towers.tower((1, 8, 8), kernel_size=3, coupling=float("nan")),
+        "coupling = nan: expected a finite number > 0",
+    ),
+    (lambda: small_model().complete(255 * coloured(), small_hidden()), "to_unit brings 0..255"),
+    (lambda: Draws(0, 0, 4, rank=5), "rank = 5: expected a whole number from 0 to 0"),
+    (lambda: Draws(0, 0, 4).rows(0), "n = 0: expected a whole number >= 1"),
+]
+
+
+@pytest.mark.parametrize(("slip", "words"), SLIPS)
+def test_slips_that_were_answered_are_refused(slip, words):
+    with pytest.raises((ValueError, TypeError), match=words) as caught:
+        slip()
+    assert "\n" not in str(caught.value)
