@@ -563,3 +563,12 @@ def test_a_block_looks_at_itself_only_where_asked(exclude_self):
     block = EnergyTransformerBlock(D, **sizes).double()
     own = block.attention.weights(draw(B, N, D)).diagonal(dim1=-2, dim2=-1)
     assert bool((own == 0).all()) is exclude_self and bool((own > 0).all()) is not exclude_self
+
+
+def test_a_descent_tells_the_energy_of_where_it_ends_with_a_film_or_without():
+    block = make()
+    x = draw(B, N, D)
+    for record in (False, True):
+        down = block.descend(x, steps=3, step_size=0.1, record=record)
+        assert_close(down.energy, block.energy(block.norm.activation(down.state)))
+        assert (down.energy < block.energy(block.norm.activation(x))).all()

@@ -196,6 +196,17 @@ def test_finite_at_every_size(name, dtype, size):
 
 
 @every
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_only_the_answer_is_rounded(name, dtype):
+    """The activation is that of the same numbers in float32, rounded once."""
+    layer = MAKERS[name]().float()
+    x = draw(40, DIM, scale=3).to(dtype)
+    found = layer.activation(x)
+    assert found.dtype == dtype and torch.equal(found, layer.activation(x.float()).to(dtype))
+    assert torch.equal(layer.energy(x), layer.energy(x.float()))
+
+
+@every
 @pytest.mark.parametrize("size", [1e4, 1e2, 1.0, 1e-2, 1e-4])
 def test_float32_agrees_with_float64(name, size):
     layer = MAKERS[name]()

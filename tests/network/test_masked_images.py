@@ -111,6 +111,26 @@ def test_hidden_pixels_are_never_looked_at(kind, request):
     assert torch.equal(to_patches(filled, 3)[kept], to_patches(images, 3)[kept])
 
 
+def test_slopes_do_not_see_hidden_pixels_either(small):
+    """Not even if those are no numbers: zero times NaN would be NaN in every slope."""
+    images, hidden = pictures(), HALF.expand(4, 16)
+    spoilt = to_pictures(to_patches(images, 3).masked_fill(HALF[:, None], torch.nan), 3)
+    weight = small.encoder.weight.requires_grad_()
+    slopes = [
+        torch.autograd.grad(small(x, hidden).square().mean(), weight)[0] for x in (images, spoilt)
+    ]
+    assert slopes[0].abs().max() > 0 and torch.equal(*slopes)
+
+
+def test_what_is_filled_in_stays_between_black_and_white(small):
+    """However far beyond both a model's guess lies."""
+    images, hidden = pictures(), HALF.expand(4, 16)
+    guess = torch.linspace(-3, 4, 27, dtype=DOUBLE).expand(4, 16, 27)
+    filled = to_patches(small.fill(images, hidden, guess), 3)
+    assert torch.equal(filled[:, ~HALF], to_patches(images, 3)[:, ~HALF])
+    assert torch.equal(filled[:, HALF], guess[:, HALF].clamp(0, 1))
+
+
 @pytest.mark.parametrize("kind", ["small", "plain"])
 def test_batch_is_loop(kind, request):
     model, images = request.getfixturevalue(kind), pictures()

@@ -312,8 +312,8 @@ def test_random_weights_follow_the_generator_and_keep_size():
     [
         lambda g: syn.Conv2d(16, 50, 5, generator=g).weight.flatten(1),
         lambda g: syn.Hopfield(400, 50, generator=g).memories,
-        lambda g: syn.Attention(400, 300, n_heads=2, head_dim=25, generator=g).W_query.flatten(0, 1),
-        lambda g: syn.Attention(300, 400, n_heads=2, head_dim=25, generator=g).W_key.flatten(0, 1),
+        lambda g: syn.Attention(400, 9, n_heads=2, head_dim=25, generator=g).W_query.flatten(0, 1),
+        lambda g: syn.Attention(9, 400, n_heads=2, head_dim=25, generator=g).W_key.flatten(0, 1),
     ],
     ids=["kernels", "memories", "queries", "keys"],
 )
