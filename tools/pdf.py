@@ -2,7 +2,7 @@
 
     python tools/pdf.py                              # _build/amtutor.pdf
     python tools/pdf.py --print code,solutions       # with folded code and with the solutions
-    python tools/pdf.py --only 02_binary_memories out.pdf
+    python tools/pdf.py out.pdf --only 02_binary_memories
 
 A cover, contents with page numbers, the pages in the order of _toc.yml, bookmarks, page numbers.
 Links from one page of the book to another lead to that page of the file.

@@ -56,6 +56,7 @@ def test_folds_and_solutions_as_wished(paper, wants):
     page = paper(CHAPTER, wants)
     folded = page.locator(".bd-article section > .cell details.hide pre").first
     assert folded.is_visible() == ("code" in wants.split(","))
+    assert page.locator("section#claims > h2").is_visible() == ("code" in wants.split(","))
     inside = page.locator(".solution p:not(.admonition-title)").first
     assert inside.is_visible() == ("solutions" in wants.split(","))
     assert page.locator(".bd-article summary:visible, .copybtn:visible").count() == 0
