@@ -118,6 +118,9 @@ def test_a_twin_starts_from_the_stored_config(here, capsys):
         (["train", "toy-smoke", "--set", "lr=1e300"], "lr = 1e+300: expected"),
         (["train", "toy-smoke", "--set", "threads=100000"], "threads = 100000: expected"),
         (["train", "toy-smoke", "--import", "no_such"], "module = 'no_such': cannot be imported"),
+        (["train", "toy-smoke", "--out", ""], "argument --out: '': expected a name"),
+        (["sample", ""], "argument DIR: '': expected a name"),
+        (["damage", "--n", "1"], "argument --n: '1': expected a whole number, 2 to"),
         (["data", "cifar"], "invalid choice: 'cifar'"),
         (["evaluate", "nowhere"], "nowhere: no run there"),
         (["figures", "nowhere"], "nowhere: no run there"),
@@ -138,6 +141,14 @@ def test_a_folder_that_holds_something_else_is_left_alone(here, capsys):
         code, _, err = say(capsys, *words)
         assert code == 2 and "config.json: expected an object with 'config'" in err
     assert (here / "mine/config.json").read_text("utf-8") == '{"other": 1}'
+
+
+def test_a_readme_of_something_else_is_left_alone(here, capsys):
+    (here / "README.txt").write_text("my notes", "utf-8")
+    code, _, err = say(capsys, "train", "toy-smoke", "--out", ".", *QUICK)
+    assert code == 2 and err.startswith("amtutor: README.txt: of something else than a run")
+    assert (here / "README.txt").read_text("utf-8") == "my notes"
+    assert not (here / "config.json").exists()
 
 
 def test_a_run_of_another_preset_is_refused(here, capsys):

@@ -81,7 +81,7 @@ def _train(commands: Any, raw: Any) -> None:
         "train", help="train a preset, or go on", description=_SEVERAL, formatter_class=raw
     )
     train.add_argument("preset", metavar="PRESET", help="a name (amtutor presets) or a JSON file")
-    train.add_argument("--out", type=Path, metavar="DIR", help="run folder (runs/PRESET)")
+    train.add_argument("--out", type=_path, metavar="DIR", help="run folder (runs/PRESET)")
     train.add_argument(
         *("--set", "-s"), dest="sets", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="change settings: --set steps=1000 lr=3e-4 betas=0.9,0.95",
@@ -102,7 +102,7 @@ def _sample(commands: Any) -> None:
     sample.add_argument("--seed", type=int, default=0, help="of the first noise (0)")
     sample.add_argument("--batch-size", type=_batch, help="at a time (100)")
     sample.add_argument(
-        "--out", type=Path, metavar="FILE.png", help="grid; .npy beside it (DIR/samples/...)"
+        "--out", type=_path, metavar="FILE.png", help="grid; .npy beside it (DIR/samples/...)"
     )
     sample.set_defaults(run=sample_run)
 
@@ -125,7 +125,7 @@ def _evaluate(commands: Any) -> None:
 def _figures(commands: Any) -> None:
     figures = commands.add_parser("figures", help="draw what the paper draws")
     _with_run(figures)
-    figures.add_argument("--out", type=Path, metavar="FOLDER", help="where to (DIR/figures)")
+    figures.add_argument("--out", type=_path, metavar="FOLDER", help="where to (DIR/figures)")
     figures.set_defaults(run=draw_figures)
 
 
@@ -134,25 +134,36 @@ def _data(commands: Any) -> None:
     data.add_argument("names", nargs="+", choices=("cifar10", "mnist"), metavar="NAME")
     data.set_defaults(run=fetch_data)
     damage = commands.add_parser("damage", help="how fd-c10 rises with damage, and its floor")
-    damage.add_argument("--out", type=Path, default=Path("results/c10-features/damage.json"))
+    damage.add_argument("--out", type=_path, default=Path("results/c10-features/damage.json"))
     damage.add_argument("--features", default="c10", help="c10, inception, or a path to weights")
-    damage.add_argument("--n", type=_count, default=2000, help="pictures of each strength (2000)")
+    damage.add_argument("--n", type=_several, default=2000, help="pictures of each strength (2000)")
     damage.set_defaults(run=measure_damage)
 
 
 def _with_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("folder", type=Path, nargs="?", metavar="DIR", help=_RUN)
+    command.add_argument("folder", type=_path, nargs="?", metavar="DIR", help=_RUN)
     command.add_argument("--device", help="cpu, cuda, cuda:1 (the GPU where there is one)")
 
 
-def _count(text: str, most: int = 10**9) -> int:
+def _path(text: str) -> Path:
+    if not text:  # pathlib would take it for the current folder: a shell variable was not set
+        raise argparse.ArgumentTypeError("'': expected a name ('.' is the current folder)")
+    return Path(text)
+
+
+def _count(text: str, least: int = 1, most: int = 10**9) -> int:
     try:
         number = int(text.replace("_", ""))
     except ValueError:
         number = 0
-    if not 1 <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r}: expected a whole number, 1 to {most}")
+    if not least <= number <= most:
+        expected = f"expected a whole number, {least} to {most}"
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: {expected}")
     return number
+
+
+def _several(text: str) -> int:
+    return _count(text, least=2)
 
 
 def _batch(text: str) -> int:
@@ -268,11 +279,15 @@ def draw_figures(args: argparse.Namespace) -> None:
         print(path)
 
 
-def fetch_data(args: argparse.Namespace) -> int:
-    """Fetch the data sets that are named, and say what is there."""
-    from amtutor.data.__main__ import main
+def fetch_data(args: argparse.Namespace) -> None:
+    """Fetch and check the data sets that are named, and say what is there."""
+    from amtutor import data
 
-    return main(args.names)
+    readers = {"mnist": data.mnist, "cifar10": data.cifar10}
+    for name in args.names:
+        for split in ("train", "test"):
+            images, _ = readers[name](split)
+            print(f"{name} {split}: {len(images)} pictures")
 
 
 def measure_damage(args: argparse.Namespace) -> None:

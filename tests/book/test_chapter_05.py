@@ -14,7 +14,7 @@ from amtutor.data import split_digits
 from amtutor.memory.dense import lse_weights
 from amtutor.network import lagrangians as lag
 from amtutor.network import synapses as syn
-from amtutor.network import towers as hierarchical
+from amtutor.network import towers
 from amtutor.network.ham import HAM, NeuronLayer
 from amtutor.network.towers import ask, load, one_way, pixels
 
@@ -327,5 +327,5 @@ def test_c6_two_sweeps_are_enough_and_small_steps_find_other_valleys(mnist):
 
 def test_c6_the_drawing_shows_all_five_floors():
     drawn = show.hypergraph(load("tower").describe()).svg
-    assert all(f">{floor}<" in drawn for floor in hierarchical.FLOORS)
+    assert all(f">{floor}<" in drawn for floor in towers.FLOORS)
     assert "Conv2d" in drawn and "Pool2d" in drawn

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amtutor import data
-from amtutor.data import __main__ as command
+from amtutor import cli, data
 from amtutor.data import cifar, files, idx
 
 needs_data = pytest.mark.skipif(
@@ -299,7 +298,7 @@ def test_missing_files_name_the_folder_and_the_command(empty, read, file, name):
         read(download=False)
     text = one_line(caught)
     assert text.startswith(f"{file}: not in {empty} (AMTUTOR_DATA) or in ")
-    assert f"run `python -m amtutor.data {name}`" in text and "set AMTUTOR_DATA" in text
+    assert f"run `amtutor data {name}`" in text and "set AMTUTOR_DATA" in text
     assert isinstance(caught.value, FileNotFoundError)
 
 
@@ -386,14 +385,14 @@ def test_the_command_prints_one_line_and_fails_where_nothing_can_be_had(empty, c
         raise OSError("offline")
 
     monkeypatch.setattr(files.pooch, "retrieve", fail)
-    assert command.main(["mnist"]) == 1
+    assert cli.main(["data", "mnist"]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("error: mnist/train-images") and captured.err.count("\n") == 1
+    assert captured.err.startswith("amtutor: mnist/train-images") and captured.err.count("\n") == 1
 
 
 @needs_data
 def test_the_command_reports_what_is_there(capsys):
-    assert command.main(["cifar10"]) == 0
+    assert cli.main(["data", "cifar10"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "cifar10 train: 50000 pictures",
         "cifar10 test: 10000 pictures",

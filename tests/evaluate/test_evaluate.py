@@ -447,6 +447,17 @@ def test_dropping_classes_keeps_the_count():
         damage.drop_classes(labels, 8, count=21)
 
 
+@pytest.mark.parametrize("count", [1, 10_001])
+def test_how_many_to_damage_is_asked_before_features_are_computed(monkeypatch, count):
+    def compute(*args, **options):
+        raise AssertionError("the long work came first")
+
+    few = (np.zeros((10_000, 1, 1, 3), np.uint8), np.zeros(10_000, np.int64))
+    monkeypatch.setattr("amtutor.data.cifar10", lambda split: few)
+    with pytest.raises(ValueError, match=f"count = {count}: expected a whole number"):
+        damage.report(compute, count=count)
+
+
 @needs_fidelity
 @needs_weights
 def test_fd_c10_rises_with_damage(cifar):

@@ -16,7 +16,7 @@ from amtutor import data
 from amtutor.data import split_digits
 from amtutor.network import lagrangians as lag
 from amtutor.network import synapses as syn
-from amtutor.network import towers as hierarchical
+from amtutor.network import towers
 from amtutor.network.ham import HAM, NeuronLayer
 from amtutor.network.towers import ask, load, one_way, pixels, tower
 
@@ -209,8 +209,8 @@ def test_one_way_is_a_plain_convolutional_network():
     ham, x = small(6), pictures(5)
     conv, pool, up, top = (c.synapse for c in ham.connections if len(c.names) == 2)
     biases = {c.names[0]: c.synapse.bias for c in ham.connections if len(c.names) == 1}
-    beta = {n: ham.layers[n].lagrangian.beta for n in hierarchical.FLOORS}
-    h = hierarchical.INK * (2 * x - 1)
+    beta = {n: ham.layers[n].lagrangian.beta for n in towers.FLOORS}
+    h = towers.INK * (2 * x - 1)
     h = torch.tanh(beta["features"] * (F.conv2d(h, conv.weight) + biases["features"]))
     h = torch.tanh(beta["pooled"] * (pool.strength * F.avg_pool2d(h, 2) + biases["pooled"]))
     h = torch.tanh(beta["hidden"] * (h.flatten(1) @ up.weight.T + biases["hidden"]))

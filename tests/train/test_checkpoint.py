@@ -158,7 +158,7 @@ def test_what_cannot_be_used_is_refused_like_what_cannot_be_read(tmp_path):
             raise KeyError("window")
 
     assert ck.latest(tmp_path, use=use, say=lines.append).step == 1
-    assert tried == [2, 1] and "step-00000002: cannot be read ('window')" in lines[0]
+    assert tried == [2, 1] and "step-00000002: cannot be read ('window' is missing)" in lines[0]
 
 
 def test_saving_over_a_damaged_one_keeps_its_bytes(tmp_path):

@@ -112,7 +112,7 @@ def _progress(name: str) -> Iterator[tqdm]:
 def missing(name: str, dataset: str) -> str:
     """Say that a file is nowhere, and the two ways to get it."""
     return (
-        f"{name}: not in {places()}; run `python -m amtutor.data {dataset}` where there is a "
+        f"{name}: not in {places()}; run `amtutor data {dataset}` where there is a "
         "network, or set AMTUTOR_DATA to a folder that has it"
     )
 

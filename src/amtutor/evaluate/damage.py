@@ -129,13 +129,12 @@ def measure(
     "rank_correlation", Spearman's between strength and distance (1: it rises).
     ``known`` may be the features of all ``images``, where they are at hand.
     """
-    images, count = pictures("images", images), _check.count("count", count)
+    images = pictures("images", images)
     if not callable(extract):
         raise TypeError(f"extract: got a {_check.describe(extract)}, expected an Extractor")
     if not isinstance(strengths, Mapping):
         raise TypeError(f"strengths: got a {_check.describe(strengths)}, expected values by damage")
-    if count > len(images):
-        raise _check.fail("count", count, f"at most {len(images)}, the pictures that there are")
+    count = _counted(count, len(images))
     _check.shape("labels", _check.array("labels", labels), (len(images),))
     every = extract(images) if known is None else known
     rows = np.sort(np.random.default_rng(0).permutation(len(images))[:count])
@@ -161,11 +160,17 @@ def measure(
     return result
 
 
+def _counted(count: int, most: int) -> int:
+    """Check how many of ``most`` pictures: two at least, since one has no covariance."""
+    return _check.count("count", count, least=2, most=most)
+
+
 def report(extract: Extractor, *, count: int = 2000) -> dict[str, Any]:
     """Measure floor and damages on all of CIFAR-10, with what the numbers depend on."""
     from amtutor import data
 
     (train_images, _), (test_images, labels) = data.cifar10("train"), data.cifar10("test")
+    _counted(count, len(test_images))  # before features take minutes
     train = extract(train_images, cache=True)
     test = extract(test_images, cache=True)
     order = np.random.default_rng(0).permutation(len(train))

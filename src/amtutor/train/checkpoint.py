@@ -193,6 +193,8 @@ def _refusing(path: Path) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
+    except KeyError as error:  # its text is the key alone
+        raise CheckpointError(f"{path}: cannot be read ({error} is missing)") from None
     except Exception as error:
         reason = " ".join(str(error).replace(f"{path}/", "").split())[:200] or type(error).__name__
         raise CheckpointError(f"{path}: cannot be read ({reason})") from None

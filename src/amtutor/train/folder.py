@@ -23,6 +23,7 @@ from amtutor.train.task import Task
 
 __all__ = ["Metrics", "alone", "metrics_of", "settle", "write_about"]
 
+_OURS = "A training run of amtutor"
 _README = """\
 {head}
 task {task}, {steps} steps of {batch_size} examples, {parameters} parameters
@@ -47,10 +48,13 @@ def settle(config: Settings, folder: Path) -> list[str]:
     """Compare a config with that of the run in ``folder``; return notes on what changed.
 
     Raises:
-        ValueError: a setting differs that would make it another run.
+        ValueError: a setting differs that would make it another run, or the folder is no run's
+            and has a README.txt, which would be lost.
     """
-    path = folder / "config.json"
+    path, told = folder / "config.json", folder / "README.txt"
     if not path.is_file():
+        if told.is_file() and not told.read_bytes().startswith(_OURS.encode()):
+            raise ValueError(f"{told}: of something else than a run; train into another folder")
         return []
     old = read_json(path).get("config", {})
     new = config.to_dict()
@@ -80,7 +84,7 @@ def write_about(folder: Path, task: Task, about: dict[str, str], parameters: int
     record = {**about, "amtutor": amtutor.__version__, "config": config.to_dict()}
     write_whole(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     preset = about.get("preset", "config.json")
-    head = [f"A training run of amtutor: {preset}", about.get("about"), about.get("source")]
+    head = [f"{_OURS}: {preset}", about.get("about"), about.get("source")]
     words = {
         **config.to_dict(),
         "head": "\n".join(filter(None, head)),
