@@ -179,7 +179,7 @@ class Exponential(Separation):
 
     def __call__(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return F(m); inf where the dtype cannot hold it, which :meth:`energy` never meets."""
-        return (self.beta * dim * _overlaps(m, dim)).exp()
+        return (_overlaps(m, dim) * (self.beta * dim)).exp()
 
     def derivative(self, m: Tensor, dim: int = 1) -> Tensor:
         """Return f(m) = F'(m)."""
