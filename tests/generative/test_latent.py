@@ -164,6 +164,8 @@ def test_sampling_is_em_8_step_by_step():
         torch.testing.assert_close(frame, z)
         share = torch.softmax(-30.0 * torch.cdist(z, memories).square(), -1)
         z = z - 0.05 * 2 * (z - share @ memories)
+    energy = latent.energy(walk.state, memories, beta_whole=30.0)  # EM 4 of where it ends
+    torch.testing.assert_close(walk.energy, energy)
 
 
 def test_the_winner_of_the_first_step_wins():
