@@ -229,6 +229,24 @@ def test_all_numbers_are_those_of_torch_fidelity(weights):
 
 
 @needs_fidelity
+@pytest.mark.parametrize("sizes", [(12, 30), (30, 12)])
+def test_no_subset_is_larger_than_the_smaller_set(sizes):
+    """Whichever set that is; a subset that is the whole of both leaves nothing to chance."""
+    g = torch.Generator().manual_seed(0)
+    a, b = (
+        evaluate.Features(torch.randn(n, 6, generator=g), torch.randn(n, 10, generator=g), "")
+        for n in sizes
+    )
+    ours = evaluate.Extractor(
+        lambda x: x, {k: k for k in ("fid", "is", "kid", "precision", "recall")}
+    )
+    found = evaluate.compare(ours, a, b)
+    assert found["protocol"]["kid"].startswith("100 subsets of 12,")
+    both = evaluate.compare(ours, a[:12], b[:12])
+    assert both["kid-std"] == pytest.approx(0, abs=1e-9) and found["kid-std"] > 1e-6
+
+
+@needs_fidelity
 def test_our_features_never_give_a_fid_and_the_protocol_says_all(weights):
     found = evaluate.fidelity(made_up(40), made_up(50, seed=1), features=weights)
     assert not {"fid", "is", "kid", "precision", "recall"} & found.keys()

@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 
 from amtutor.train import Settings, find_task, load_preset, preset_names, ranged, tasks
-from amtutor.train.config import coerce, from_dict, hints, parse, parse_sets
+from amtutor.train.config import Range, coerce, from_dict, hints, parse, parse_sets
 
 NEEDED = {"task": "toy", "steps": 10, "batch_size": 4, "lr": 0.1}
 
@@ -130,6 +130,16 @@ def test_every_setting_of_every_task_has_a_range(name):
 def test_a_range_has_two_ends():
     with pytest.raises(TypeError, match="expected least or above"):
         ranged(1, least=0)
+
+
+@pytest.mark.parametrize("low, high", [("least", "most"), ("above", "below")])
+def test_the_ends_of_a_range_are_in_it_where_it_says_so(low, high):
+    """Once closed, once open: the ends themselves, and what is beside them."""
+    allowed = Range(**{low: 2, high: 5})
+    closed = low == "least"
+    assert [allowed.holds(v) for v in (1.9, 2, 2.1, 4.9, 5, 5.1)] == [
+        *(False, closed, True, True, closed, False),
+    ]
 
 
 BAD = {

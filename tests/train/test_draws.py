@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amtutor.train import Draws
+from amtutor.train.draws import seed_of
 
 KINDS = {
     "normal": lambda d: d.normal("a", (3, 2)),
@@ -46,6 +47,13 @@ def test_an_epoch_sees_every_example_once(n, batch, seed):
     seen = torch.cat([Draws(seed, s, batch).rows(n) for s in range(steps)])
     assert sorted(seen[:n].tolist()) == list(range(n))
     assert sorted(seen[n : 2 * n].tolist()) == list(range(n))
+
+
+def test_seeds_know_where_one_part_ends_and_the_next_begins():
+    """Step 23 of seed 1 is not step 3 of seed 12: eight ways to cut the same characters."""
+    cuts = [(1, 23), (12, 3), (123,), (1, 2, 3), ("1", 2, "3x"), (12, "3x"), ("123x",), (1, "23x")]
+    assert len({seed_of(*parts) for parts in cuts}) == len(cuts)
+    assert seed_of(1, "23") == seed_of("1", 23) and 0 <= seed_of(1) < 2**63
 
 
 def test_epochs_differ():
