@@ -69,6 +69,13 @@ def test_live_sliders_carry_ranges_and_wait_for_the_hand_to_rest(live):
     assert live == [{"beta_step": 0.75, "K": 5, "n": 2, "on": False}]
 
 
+@pytest.mark.parametrize("low, high, step", [(0, 9, 2), (1, 12, 4), (0.0, 1.0, 0.3), (-1, 1, 0.15)])
+def test_a_slider_starts_on_a_step_of_its_own_next_to_the_middle(low, high, step):
+    start = widgets._parse("k", (low, high, step))["value"]
+    assert (start - low) / step == pytest.approx(round((start - low) / step), abs=1e-9)
+    assert abs(start - (low + high) / 2) <= step / 2 + 1e-9
+
+
 def test_turning_a_slider_draws_again(live):
     box = show.explore(lambda k, n: (k, n), k=(0, 10, 1), n=["x", "y"])
     box.children[0].value = 7

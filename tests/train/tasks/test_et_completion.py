@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from amtutor import data
+from amtutor import _weights, data
 from amtutor.network.masked_images import MaskedImageModel, PlainTransformer, build
 from amtutor.train import Draws, find_task, load_preset
 from amtutor.train.tasks import et_completion as ec
@@ -144,6 +144,18 @@ def test_learning_lowers_the_error_and_exports_what_it_measured(photos, tmp_path
     grid = t.sample(model, 9, seed=0)
     assert grid.shape == (9, 3, 32, 32) and grid.dtype == torch.uint8
     assert torch.equal(grid[2], parts["held_out"][0])
+
+
+def test_what_is_measured_is_what_ships(photos, tmp_path, monkeypatch):
+    """The model that the card speaks of has the numbers of the file, halves, to the last bit."""
+    run_task = task()
+    spoken_of = []
+    monkeypatch.setattr(run_task, "card", lambda model: spoken_of.append(model) or {})
+    run_task.finish(run_task.build(), tmp_path)
+    shipped = _weights.read_safetensors(tmp_path / "et_completion.safetensors")
+    own = spoken_of[0].state_dict()
+    assert own.keys() == shipped.keys()
+    assert all(torch.equal(own[k], v.float()) for k, v in shipped.items())
 
 
 def test_figures_are_drawn_for_what_has_an_energy(photos, tmp_path):
