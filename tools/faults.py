@@ -192,13 +192,21 @@ def judge_all(faults: list[Fault], *, jobs: int, limit: float) -> list[str]:
         with ThreadPoolExecutor(jobs) as pool:
             verdicts = list(pool.map(one, faults))
         sound = copies.get()
-        tests = sorted({v for v in verdicts if v and " (" not in v})
-        always = sound.failures(tests, 10 * limit, first=False) if tests else []
+        # By name only: what stands in brackets may itself come from what was changed.
+        tests = sorted({_plain(v) for v in verdicts if v and " (" not in v})
+        red = sound.failures(tests, 10 * limit, first=False) if tests else []
+        always = {_plain(test) for test in red}
         for hung in sorted({v for v in verdicts if " (" in v}):
-            always += [hung] * bool(sound.failures([hung.split(" (")[0]], limit))
-    for test in always:
+            if sound.failures([hung.split(" (")[0]], limit):
+                always.add(_plain(hung))
+    for test in sorted(always):
         print(f"{test} fails without any fault, too", file=sys.stderr)
-    return ["" if v in always else v for v in verdicts]
+    return ["" if _plain(v) in always else v for v in verdicts]
+
+
+def _plain(test: str) -> str:
+    """Return a test's name without the values that it was run with."""
+    return test.split("[")[0]
 
 
 def line(fault: Fault, found: str) -> str:
