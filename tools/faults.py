@@ -181,6 +181,9 @@ def judge_all(faults: list[Fault], *, jobs: int, limit: float) -> list[str]:
             copy = copies.get()
             try:
                 found = judge(fault, copy, limit)
+            except RuntimeError as error:  # said aloud, and no reason to lose the rest
+                print(f"{fault.name}: not judged: {error}", file=sys.stderr, flush=True)
+                found = ""
             finally:
                 copies.put(copy)
             print(line(fault, found), flush=True)
