@@ -78,6 +78,7 @@ def test_a_slider_moves_and_one_picture_changes(address):
         give_up(f"no browser starts here ({(str(error).strip().splitlines() or ['?'])[0]})")
     try:
         page = browser.new_page()
+        page.set_default_timeout(300_000)  # a loaded machine starts a kernel slowly
         inside = re.compile(rf"^(?!{re.escape(address)}).*")
         page.route(inside, lambda route: route.abort())  # Voila asks a CDN for its icons
         page.goto(address)
