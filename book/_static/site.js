@@ -109,6 +109,13 @@
     }
   }
 
+  /** Pictures that the screen has not asked for yet are loaded first: paper does not wait for them. */
+  function picturesAreHere() {
+    const pictures = [...document.querySelectorAll(".bd-article img")];
+    for (const picture of pictures) picture.loading = "eager";
+    return Promise.allSettled(pictures.map((picture) => picture.decode()));
+  }
+
   function toScreen() {
     if (!before) return;
     document.documentElement.dataset.theme = before.theme;
@@ -130,7 +137,7 @@
         if (box.checked) wants.add(box.name);
         else wants.delete(box.name);
       }
-      window.print();
+      picturesAreHere().then(() => window.print());
     });
     document.body.append(dialog);
     for (const button of document.querySelectorAll(".btn-download-pdf-button")) {

@@ -77,6 +77,23 @@ def test_equals_the_plain_descent(make, clamp, batch, dtype):
     assert torch.equal(quick.steps_taken, plain.steps_taken) and not quick.converged.any()
 
 
+@pytest.mark.parametrize("make, clamp", [(pair, {"v": MASK}), (image, ("x",))])
+def test_a_callback_sees_what_the_plain_film_holds(make, clamp):
+    ham = make().double()
+    states = ham.states(2, 3, std=1.0, generator=rng(7))
+    with torch.no_grad():
+        plain = ham.descend(states, steps=6, step_size=0.1, clamp=clamp, record=True)
+    seen = []
+    quick = fast.descend(
+        ham, states, steps=6, step_size=0.1, clamp=clamp, callback=lambda *what: seen.append(what)
+    )
+    assert [step for step, _ in seen] == list(range(7))
+    for n, film in plain.trajectory.states.items():
+        shown = torch.stack([state[n] for _, state in seen])
+        assert shown.shape == film.shape and (shown - film).abs().max() < 1e-11
+        assert torch.equal(shown[-1], quick.state[n])
+
+
 def test_no_batch_and_no_steps():
     ham = pair()
     states = ham.states(std=1.0, generator=rng(7))

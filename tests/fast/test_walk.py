@@ -230,6 +230,24 @@ def test_second_derivatives_are_refused_not_wrong():
         slope.sum().backward()
 
 
+@pytest.mark.parametrize("mode", [None, *MODES])
+def test_a_callback_sees_every_step_and_changes_nothing(mode):
+    block, x, how = make(), draw(B, N, D), {"steps": 3, "step_size": 0.1}
+    film = block.descend(x, record=True, **how).trajectory.states
+    seen = []
+
+    def spoil(step, tokens):
+        seen.append((step, tokens.clone()))
+        tokens.zero_()
+
+    want = outcome(block, x, mode=mode or "fast", **how)
+    got = outcome(block, x, mode=mode or "fast", callback=spoil, **how)
+    assert_same(got, want, 1e-12)
+    assert [step for step, _ in seen] == [0, 1, 2, 3]
+    assert not any(tokens.requires_grad for _, tokens in seen)
+    assert relative(torch.stack([tokens for _, tokens in seen]), film) < 1e-12
+
+
 def test_no_steps():
     block, x = make(), draw(B, N, D)
     for mode in MODES:

@@ -210,6 +210,7 @@ def test_at_first_keys_are_nearly_queries_and_the_decoder_undoes_the_encoder(sma
         (lambda m: PlainTransformer(dim=9, n_heads=2, hidden=4), "n_heads = 2: expected a divisor"),
         (lambda m: m.complete(255 * pictures(), HALF), "images: seen pixels go from .*to_unit"),
         (lambda m: m.walk(255 * pictures(), HALF), "images: seen pixels go from"),
+        (lambda m: m.embed(255 * pictures(), HALF), "images: seen pixels go from"),
         (lambda m: m.walk(pictures(), HALF, steps=-1), "steps = -1: expected a whole number >= 0"),
         (lambda m: m.walk(pictures(), HALF, callback=3), r"callback: got a int 3, expected f\("),
         (lambda m: hide_patches(2, 4, -0.1), r"fraction = -0.1: expected a number in \[0, 1\]"),

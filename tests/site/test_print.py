@@ -14,6 +14,9 @@ CHAPTER = "book/02_binary_memories.html"
 WIDER = """() => [...document.querySelectorAll('.bd-article pre')].filter((e) => e.offsetParent &&
   e.scrollWidth > e.clientWidth + 2).map((e) => e.textContent.slice(0, 60))"""
 
+LOADED = """() => [...document.querySelectorAll('.explorable-print')].every((e) => e.complete &&
+  e.naturalWidth)"""
+
 
 @pytest.fixture
 def paper(visit):
@@ -25,6 +28,7 @@ def paper(visit):
         ).page
         page.emulate_media(media="print")
         page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        page.wait_for_function(LOADED)  # a browser that prints waits for these by itself
         return page
 
     return open_page
@@ -71,6 +75,7 @@ def test_a_live_figure_prints_its_picture(paper, path):
     pictures = page.locator(".explorable-print")
     for i in range(pictures.count()):
         assert pictures.nth(i).is_visible()
+        assert pictures.nth(i).evaluate("(e) => e.complete && e.naturalWidth > 0")
     assert page.locator(".explorable-body:visible").count() == 0
 
 

@@ -145,7 +145,7 @@ def test_the_ends_of_a_range_are_in_it_where_it_says_so(low, high):
 BAD = {
     "toy": ["noise=-1", "creatures=0", "beta=nan", "n_memories=1e13", "beta=-1"],
     "latent": [
-        *("beta_start=0", "beta_end=nan", "sigma=-1", "langevin=inf", "memory_std=-1"),
+        *("beta_whole_start=0", "beta_whole_end=nan", "sigma=-1", "langevin=inf", "memory_std=-1"),
         *("replace_fraction=1.5", "descent_step_size=0", "dim=0", "width=-1", "blocks=0"),
         *("multipliers=1,0", "groups=7", "n_heads=5", "patch=3", "train_images=-1"),
     ],

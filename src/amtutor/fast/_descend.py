@@ -6,7 +6,7 @@ Three things are done that the plain form leaves undone:
 * float32 products on a CPU go through oneDNN where PyTorch offers it (see `matmul`);
 * :math:`\tanh z = 2\sigma(2z) - 1`, which PyTorch computes five times as fast, to 1e-7.
 
-No gradients, no guard, no record. Any HAM will do; what is not known here is asked of the synapse.
+No gradients, no guard, no film. Any HAM will do; what is not known here is asked of the synapse.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from amtutor import _check
 from amtutor._threads import one_thread
-from amtutor.descent import Descent
+from amtutor.descent import Descent, watched_by
 from amtutor.fast._matmul import long_times_transpose, onednn_route
 from amtutor.network.ham import HAM, Clamp, NeuronLayer, States
 from amtutor.network.lagrangians import Tanh
@@ -33,7 +33,13 @@ Term = tuple[set[str], Callable[[States], list[tuple[str, Tensor]]]]
 
 @torch.no_grad()
 def descend(
-    ham: HAM, states: States, *, steps: int, step_size: float, clamp: Clamp = ()
+    ham: HAM,
+    states: States,
+    *,
+    steps: int,
+    step_size: float,
+    clamp: Clamp = (),
+    callback: Callable[[int, States], object] | None = None,
 ) -> Descent[States]:
     """Take ``steps`` steps of `HAM.descend`; agrees with it to rounding.
 
@@ -50,11 +56,14 @@ def descend(
     batch = ham._batch(states)
     steps = _check.count("steps", steps, least=0)
     step_size = _check.positive("step_size", step_size)
+    watchers = watched_by(callback)
     with one_thread(ham._work(batch)):
-        return _descend(ham, states, steps, step_size, held, batch)
+        return _descend(ham, states, steps, step_size, held, batch, watchers)
 
 
-def _descend(ham: HAM, states: States, steps: int, step_size, held, batch) -> Descent[States]:
+def _descend(
+    ham: HAM, states: States, steps: int, step_size, held, batch, watchers
+) -> Descent[States]:
     rows = {n: states[n].reshape(-1, *layer.shape) for n, layer in ham.layers.items()}
     x = {n: v.clone() for n, v in rows.items()}
     masks = {n: m.reshape(x[n].shape) for n, m in held.items() if m is not True}
@@ -65,7 +74,8 @@ def _descend(ham: HAM, states: States, steps: int, step_size, held, batch) -> De
     terms = [t for c in ham.connections for t in _terms(c, set(free))]
     fixed = _add_up([t for t in terms if not t[0] & set(free)], active)
     terms = [t for t in terms if t[0] & set(free)]
-    for _ in range(steps):
+    _show(0, x, states, watchers)
+    for step in range(1, steps + 1):
         signal = _add_up(terms, active)
         for n in free:
             total = signal.get(n)
@@ -79,6 +89,7 @@ def _descend(ham: HAM, states: States, steps: int, step_size, held, batch) -> De
             if n in masks:
                 x[n] = torch.where(masks[n], start[n], x[n])
             active[n] = activation[n](x[n], active[n])
+        _show(step, x, states, watchers)
     end = {n: v.reshape(states[n].shape) for n, v in x.items()}
     energy = ham.energy(end)
     if not energy.isfinite().all():
@@ -88,6 +99,12 @@ def _descend(ham: HAM, states: States, steps: int, step_size, held, batch) -> De
         )
     taken = torch.full(batch, steps, dtype=torch.int64, device=energy.device)
     return Descent(end, energy, taken, torch.zeros_like(taken, dtype=torch.bool))
+
+
+def _show(step: int, x: States, states: States, watchers: list[Callable[..., object]]) -> None:
+    """Hand out copies in the shape of the start: ``x`` is written over in the next step."""
+    for watcher in watchers:
+        watcher(step, {n: v.reshape(states[n].shape).clone() for n, v in x.items()})
 
 
 def _activation(layer: NeuronLayer) -> Callable[[Tensor, Tensor], Tensor]:

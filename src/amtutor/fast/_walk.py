@@ -26,12 +26,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from amtutor import _check
+from amtutor.descent import watched_by
 from amtutor.fast._matmul import reduced_precision
 from amtutor.network.energy_transformer import EnergyTransformerBlock
 from amtutor.network.lagrangians import RectifiedPower, ReLU, Softmax
@@ -53,6 +54,7 @@ def walk(
     step_size: float,
     mask: Tensor | None = None,
     mode: str | None = None,
+    callback: Callable[[int, Tensor], object] | None = None,
 ) -> Tensor:
     r"""Take ``steps`` steps of ``block``; agrees with ``block(x, ...)`` to rounding.
 
@@ -66,6 +68,9 @@ def walk(
               (steps x samples x N x (H N + K)).
             * "lean": by hand. Keeps the tokens and computes the rest again, for about a sixth more
               time. Without gradients there is no difference to "fast".
+        callback: is called with (step, tokens) after every step, step 0 being the start; the tokens
+            are a copy without gradients. With it the steps are taken one by one, which by hand
+            costs some of the speed.
 
     Raises:
         ValueError, TypeError: an argument has the wrong range, type or shape, or (by hand) the
@@ -89,10 +94,25 @@ def walk(
         x = x.float()  # under autocast the tokens stay wide, whoever made them
     _check.same_kind("x", x, weight)
     mode = _choose(x.device) if mode is None else mode
-    if mode == "compiled":
-        for _ in range(steps):
-            x = _compiled_step(block, x, step_size, mask)
-        return x
+    go = _by_compiled_steps if mode == "compiled" else partial(_by_hand, lean=mode == "lean")
+    watchers = watched_by(callback)
+    if not watchers:
+        return go(block, x, steps, step_size, mask)
+    for step in range(steps + 1):
+        x = go(block, x, 1, step_size, mask) if step else x
+        for watcher in watchers:
+            watcher(step, x.detach().clone())
+    return x
+
+
+def _by_compiled_steps(block, x: Tensor, steps: int, step_size: float, mask) -> Tensor:
+    for _ in range(steps):
+        x = _compiled_step(block, x, step_size, mask)
+    return x
+
+
+def _by_hand(block, x: Tensor, steps: int, step_size: float, mask, *, lean: bool) -> Tensor:
+    weight = block.hopfield.memories
     query_key = torch.cat(
         [block.attention.W_query.flatten(0, 1), block.attention.W_key.flatten(0, 1)]
     )
@@ -100,7 +120,7 @@ def walk(
     rows = x.reshape(-1, *x.shape[-2:])
     inputs = rows, query_key, weight, block.norm.gamma, block.norm.delta
     wanted = any(t is not None and t.requires_grad for t in inputs) and torch.is_grad_enabled()
-    plan = _plan(block, x, steps, step_size, mask, keep=wanted and mode == "fast")
+    plan = _plan(block, x, steps, step_size, mask, keep=wanted and not lean)
     with torch.autocast(x.device.type, enabled=False):
         if wanted:
             return _Descent.apply(plan, *inputs).reshape(x.shape)

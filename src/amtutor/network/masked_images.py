@@ -158,7 +158,15 @@ class PatchModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define normalised(tokens)")
 
     def embed(self, images: Tensor, hidden: Tensor) -> Tensor:
-        r"""Make the first tokens, (\*batch, N, D), from pictures in [0, 1] and what is hidden."""
+        r"""Make the first tokens, (\*batch, N, D), from pictures in [0, 1] and what is hidden.
+
+        Raises:
+            ValueError, TypeError: as `complete`.
+        """
+        self._look_at(images, hidden)
+        return self._embed(images, hidden)
+
+    def _embed(self, images: Tensor, hidden: Tensor) -> Tensor:
         _check.floating("images", images)
         patches = to_patches((images - MEAN) / STD, self.patch_size)
         hidden = self._hidden(patches, hidden)
@@ -171,8 +179,12 @@ class PatchModel(nn.Module):
         return self.decoder(self.normalised(tokens)).to(self.position.dtype) * STD + MEAN
 
     def forward(self, images: Tensor, hidden: Tensor) -> Tensor:
-        r"""Guess all patches, (\*batch, N, C * p * p), from those that are not hidden."""
-        return self.decode(self.move(self.embed(images, hidden)))
+        r"""Guess all patches, (\*batch, N, C * p * p), from those that are not hidden.
+
+        The way that training takes: nothing looks at a pixel, so that it compiles and a GPU need
+        not wait. Pictures of 0..255 pass here; `complete`, `embed` and `walk` refuse them.
+        """
+        return self.decode(self.move(self._embed(images, hidden)))
 
     def complete(self, images: Tensor, hidden: Tensor) -> Tensor:
         r"""Fill the hidden patches of pictures (\*batch, C, H, W) in [0, 1]; the others stay.
@@ -330,7 +342,7 @@ class MaskedImageModel(PatchModel):
         self._look_at(images, hidden)
         steps = self.descent_steps if steps is None else _check.count("steps", steps, least=0)
         watchers = watched_by(callback)
-        x, states, energies = self.embed(images, hidden), [], []
+        x, states, energies = self._embed(images, hidden), [], []
         for i, block in enumerate(self.blocks):
 
             def watch(t: int, y: Tensor, i: int = i) -> None:

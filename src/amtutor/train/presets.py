@@ -66,7 +66,10 @@ def read_config(path: Path, body: dict[str, Any]) -> Settings:
             raise ValueError(f"{path}: {key} = {body[key]!r}: expected text")
     if body.get("module") and not known_task(values["task"]):
         import_tasks(body["module"])
-    return from_dict(find_task(values["task"]).Config, values)
+    try:
+        return from_dict(find_task(values["task"]).Config, values)
+    except (ValueError, TypeError) as error:  # which of several files, the message cannot know
+        raise type(error)(f"{path}: {error}") from None
 
 
 def import_tasks(module: str) -> None:

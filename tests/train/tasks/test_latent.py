@@ -58,7 +58,7 @@ def test_presets_have_the_settings_of_em_a3(k):
     assert (c.width, c.multipliers, c.blocks, c.attention, c.n_heads) == (
         *(128, (1, 2, 2, 4), 4, (16, 8), 4),
     )
-    assert (c.beta_start, c.beta_end, c.beta_steps) == (1.25e-4, 30.0, 50_000)
+    assert (c.beta_whole_start, c.beta_whole_end, c.beta_steps) == (1.25e-4, 30.0, 50_000)
     assert (c.replace_every, c.replace_fraction, c.stop_gradient) == (5000, 0.1, True)
     assert (c.sigma, c.descent_steps, c.descent_step_size, c.langevin) == (10.0, 100, 0.05, 0.005)
     assert c.ema_decay > 0 and c.memory_lr_scale == 1 and c.patch == 1 and not c.replace_idle

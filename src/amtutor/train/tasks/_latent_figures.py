@@ -72,7 +72,7 @@ def samples_and_noise(task: Any, model: LatentMemory):
     walk = latent.sample_latents(
         model.memories.detach(),
         start=start,
-        beta_whole=c.beta_end,
+        beta_whole=c.beta_whole_end,
         steps=c.descent_steps,
         step_size=c.descent_step_size,
         noise=c.langevin,
@@ -104,7 +104,7 @@ def memories_and_neighbours(model, memories: Tensor, codes: Tensor, images: Tens
 
 def energies(model, memories: Tensor, codes: Tensor, images: Tensor, config):
     """EM Fig 4: energies of training pictures; the lowest and highest with their two memories."""
-    level = 2 * lse_energy(codes, memories, beta=2 * config.beta_end)
+    level = 2 * lse_energy(codes, memories, beta=2 * config.beta_whole_end)
     order = level.argsort()
     fig = plt.figure(figsize=(8.0, 6.2), layout="constrained")
     (top,), (bottom,) = fig.subfigures(2, 1, squeeze=False, height_ratios=(1.0, 1.5))

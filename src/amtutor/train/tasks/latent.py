@@ -30,8 +30,8 @@ class LatentSettings(Settings):
     groups: int = ranged(32, least=1, most=10**4)
     patch: int = ranged(1, least=1, most=32)  # ours: 2 halves the resolution before the first level
     # Both of the whole square, as in EM 4.
-    beta_start: float = ranged(1.25e-4, above=0, most=1e9)
-    beta_end: float = ranged(30.0, above=0, most=1e9)
+    beta_whole_start: float = ranged(1.25e-4, above=0, most=1e9)
+    beta_whole_end: float = ranged(30.0, above=0, most=1e9)
     beta_steps: int = ranged(50_000, least=0, most=10**10)
     replace_every: int = ranged(5000, least=0, most=10**10)  # only during the first beta_steps
     replace_fraction: float = ranged(0.1, least=0, most=1)
@@ -96,7 +96,9 @@ class Latent(Task[LatentSettings, latent.LatentMemory]):
     def beta(self, step: int) -> Tensor:
         """Return beta at a step, as a tensor: a compiled model must not be compiled anew for it."""
         c = self.config
-        value = latent.beta_schedule(step, start=c.beta_start, end=c.beta_end, steps=c.beta_steps)
+        value = latent.beta_schedule(
+            step, start=c.beta_whole_start, end=c.beta_whole_end, steps=c.beta_steps
+        )
         return torch.tensor(value, dtype=torch.float32).to(self.device)
 
     def groups(self, model: latent.LatentMemory) -> list[dict]:
@@ -156,7 +158,7 @@ class Latent(Task[LatentSettings, latent.LatentMemory]):
         return {
             "reconstruction": float(error.square().mean()),
             "energy": float(
-                2 * lse_energy(z, model.memories, beta=2 * self.config.beta_end).mean()
+                2 * lse_energy(z, model.memories, beta=2 * self.config.beta_whole_end).mean()
             ),
             "dead_fraction": float((counts == 0).float().mean()),
             "distinct_of_50k": float(ends.unique().numel()),
@@ -171,7 +173,7 @@ class Latent(Task[LatentSettings, latent.LatentMemory]):
             walk = latent.sample_latents(
                 model.memories.detach(),
                 min(2000, n - at),
-                beta_whole=c.beta_end,
+                beta_whole=c.beta_whole_end,
                 sigma=c.sigma,
                 steps=c.descent_steps,
                 step_size=c.descent_step_size,
