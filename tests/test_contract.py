@@ -18,7 +18,7 @@ from contract import ROOMS, Finding, Public, table, walk
 
 from amtutor import data
 from amtutor.evaluate import c10, damage, features
-from amtutor.generative import latent
+from amtutor.generative import diffusion, latent
 from amtutor.memory import capacity, dense, discrete, prediction, prototypes, separations
 from amtutor.network import energy_transformer as et
 from amtutor.network import ham as hm
@@ -253,6 +253,27 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "mask": lambda: torch.ones(N, N, dtype=torch.bool),
         "mode": lambda: "lean",
     },
+    "generative.diffusion.*": {
+        "end": lambda: 0.1,
+        "method": lambda: "heun",
+        "process": diffusion.VarianceExploding,
+        "radius": lambda: draw(B).abs(),
+        "rate": lambda: 0.5,
+        "ratio": lambda: 0.5,
+        "score": lambda: lambda x, t: -x,
+        "start": lambda: 1.0,
+        "t": lambda: 0.5,
+        "times": lambda: torch.tensor([1.0, 0.5, 0.2]),
+    },
+    "generative.diffusion.Process*": {"n": lambda: 3},
+    "generative.fields.*": {
+        "field": lambda: torch.tanh,
+        "nodes": lambda: 2,
+        "panels": lambda: 2,
+        "probes": lambda: 2,
+        "score": lambda: torch.tanh,
+        "start": lambda: draw(D, seed=1),
+    },
     "generative.latent.*": {
         "shape": small_shape,
         "images": lambda: torch.from_numpy(pixels()),
@@ -459,6 +480,9 @@ BY_CALL: dict[str, dict[str, Any]] = {
 MAKE: dict[str, Any] = {
     "evaluate.c10.Block": lambda: c10.Block(3, 4),
     "evaluate.c10.Classifier": lambda: c10.Classifier((4, 4, 4)),
+    "generative.diffusion.Process": diffusion.VarianceExploding,
+    "generative.diffusion.VarianceExploding": diffusion.VarianceExploding,
+    "generative.diffusion.OrnsteinUhlenbeck": diffusion.OrnsteinUhlenbeck,
     "generative.latent.Decoder": lambda: latent.Decoder(D, shape=small_shape()),
     "generative.latent.Encoder": lambda: latent.Encoder(D, shape=small_shape()),
     "generative.latent.LatentMemory": small_latent,
@@ -529,6 +553,7 @@ APART = {
     "data.cifar.read_cifar10_batch": "takes a file: tests/data",
     "data.idx.read_idx": "takes a file: tests/data",
     "data.idx.parse_idx": "takes the bytes of a file: tests/data",
+    "generative.diffusion.*.drift": "a formula: the doors are the samplers",
     "evaluate.c10.save": "writes a file: tests/evaluate",
     "evaluate.c10.load": "takes a file: tests/evaluate",
     "evaluate.features.torch_fidelity": "imports a package",
@@ -556,6 +581,9 @@ APART = {
     "train.tasks.*": "the tasks' own: tests/train/tasks",
 }
 
+KINDS = ("Process", "VarianceExploding", "OrnsteinUhlenbeck")
+LAWS = ("diffusion", "scale", "width", "perturb")  # time 0 is a time
+
 # What a number of this name may be: above zero (where nothing is said), of any sign, a share of 1.
 RANGES = {
     "seed": "least",
@@ -580,6 +608,9 @@ RANGES = {
     "record": "least",
     "start": "signed",
     "end": "signed",
+    **{f"generative.diffusion.{k}.times.{end}": "" for k in KINDS for end in ("start", "end")},
+    **{f"generative.diffusion.{k}.{law}.t": "least" for k in KINDS for law in LAWS},
+    **{f"generative.diffusion.{k}.time_of.ratio": "least" for k in KINDS},
     "generative.latent.beta_schedule.start": "",
     "generative.latent.beta_schedule.end": "",
     "step": "least",
@@ -643,6 +674,13 @@ RIGHT: dict[tuple[str, str], str] = {
     ("evaluate.damage.floor_by_count.counts", "rank"): "any number of counts",
     ("evaluate.damage.measure.strengths", "type shape"): "no damage, no number",
     ("evaluate.nearest.*", "shape"): "pictures of any size",
+    ("generative.diffusion.*.t", "type"): "one time for each state",
+    ("generative.diffusion.*.ratio", "type"): "a tensor of them",
+    ("generative.diffusion.circle_energy.radius", "rank shape"): "any shape",
+    ("generative.diffusion.log_bessel_i0.x", "rank shape"): "any shape",
+    ("generative.diffusion.*.perturb.y", "shape"): "any D",
+    ("generative.diffusion.[pr]*.x", "shape"): "any D: the score knows",
+    ("generative.fields.*.x", "shape"): "any D: the field knows",
     ("generative.latent.Shape.attention", "rank"): "any number of sides",
     ("generative.latent.replace_memories.counts", "dtype"): "only their order counts",
     ("generative.latent.rms_norm.z", "shape"): "any D",

@@ -46,6 +46,9 @@ _DOORS = {
     "Synapse": "network.synapses",
     "EnergyTransformerBlock": "network.energy_transformer",
     "MaskedImageModel": "network.masked_images",
+    "circle_energy": "generative.diffusion",
+    "empirical_energy": "generative.diffusion",
+    "empirical_score": "generative.diffusion",
     "LatentMemory": "generative.latent",
 }
 _ROOMS = ("data", "evaluate", "fast", "generative", "memory", "network", "show", "train")
