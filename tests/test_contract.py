@@ -19,7 +19,15 @@ from contract import ROOMS, Finding, Public, table, walk
 from amtutor import data
 from amtutor.evaluate import c10, damage, features
 from amtutor.generative import diffusion, latent
-from amtutor.memory import capacity, dense, discrete, prediction, prototypes, separations
+from amtutor.memory import (
+    capacity,
+    dense,
+    discrete,
+    minima,
+    prediction,
+    prototypes,
+    separations,
+)
 from amtutor.network import energy_transformer as et
 from amtutor.network import ham as hm
 from amtutor.network import lagrangians as lag
@@ -321,6 +329,21 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "visits": lambda: torch.arange(8),
         "energy": lambda: lambda s: s.sum(),
     },
+    "memory.minima.*": {
+        "gradient": lambda: lambda x: x,
+        "hessian": lambda: lambda x: torch.eye(D).expand(len(x), D, D),
+        "starts": lambda: draw(B, D),
+        "low": lambda: -1.0,
+        "curvature": lambda: 1.0,
+        "jerk": lambda: 1.0,
+        "resolution": lambda: 0.01,
+    },
+    "memory.minima.basins": {
+        "hessian": None,
+        "minima": lambda: minima.find_minima(bowl, draw(2, D)),
+    },
+    "memory.minima.lse_minima": {"memories": lambda: draw(K, 2)},
+    "memory.minima.lsr_minima_1d": {"memories": lambda: draw(K, 1)},
     "memory.prediction.Assoc*": {
         "n_memories": lambda: 3,
         "beta": lambda: 1.0,
@@ -628,6 +651,9 @@ RANGES = {
     "dropped": "least",
     "rank": "least",
     "low": "signed",
+    "memory.minima.minima_1d.high": "signed",
+    "curvature": "least",
+    "jerk": "least",
     "memory.prediction.clamped_descent.kappa": "least",
     "memory_std": "least",
     "show.style.shades.k": "least",
@@ -689,6 +715,7 @@ RIGHT: dict[tuple[str, str], str] = {
     ("fast._recall.recall.state", "dtype"): "whole numbers -1 and 1 are spins",
     ("memory.capacity.wilson_interval.*", "type"): "effective numbers need not be whole",
     ("memory.dense.DenseAM.memories", "shape"): "any D",
+    ("memory.minima.lse_minima.memories", "shape"): "any D up to 3",
     ("memory.discrete.*.patterns", "dtype shape"): "whole numbers -1 and 1 are spins, of any D",
     ("memory.discrete.*.state", "dtype shape"): "whole numbers -1 and 1 are spins, of any D",
     ("memory.discrete.visit_by_definition.visits", "shape"): "any number of visits",
