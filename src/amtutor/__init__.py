@@ -38,6 +38,7 @@ _DOORS = {
     "DenseAM": "memory.dense",
     "lse_energy": "memory.dense",
     "lsr_energy": "memory.dense",
+    "KERNELS": "memory.kernels",
     "AssociativeMemoryClassifier": "memory.prediction",
     "AssociativeMemoryRegressor": "memory.prediction",
     "HAM": "network.ham",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -22,6 +23,10 @@ from amtutor.memory.dense import (
     attention_energy,
     attention_weights,
     distance_bias,
+    kernel_energy,
+    kernel_gradient,
+    kernel_pull,
+    log_density,
     lse_energy,
     lse_gradient,
     lse_weights,
@@ -29,7 +34,9 @@ from amtutor.memory.dense import (
     lsr_gradient,
     lsr_pull,
     nearest,
+    onto_support,
 )
+from amtutor.memory.kernels import KERNELS
 
 FORMS = {"lse": 2.0, "lsr": 0.25}  # energy, and a beta that suits the random memories below
 
@@ -751,3 +758,187 @@ def test_bad_input_is_one_clear_line(call, kind, text):
     with pytest.raises(kind, match=text) as caught:
         call(*case())
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------ other kernels
+
+OTHERS = ["triangle", "uniform", "cosine", "quartic", "triweight", "tricube"]
+
+
+def kernel_by_definition(name, x, memories, beta):
+    u = beta * half_squares(x, memories)
+    z = u.sqrt()
+    value = {
+        "gaussian": (-u).exp(),
+        "epanechnikov": 1 - u,
+        "triangle": 1 - z,
+        "uniform": torch.ones_like(u),
+        "cosine": (math.pi * z / 2).cos(),
+        "quartic": (1 - u) ** 2,
+        "triweight": (1 - u) ** 3,
+        "tricube": (1 - z**3) ** 3,
+    }[name]
+    end = math.inf if name == "gaussian" else 1.0
+    return -value.where(u < end, 0.0).sum(-1).log() / beta
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("chunk", [None, 1, 4])
+def test_kernel_energy_and_its_gradient(name, chunk):
+    x, memories = case()
+    x.requires_grad_()
+    energy = kernel_energy(x, memories, kernel=name, beta=0.25, chunk=chunk)
+    expected = kernel_by_definition(name, x, memories, 0.25)
+    assert energy.shape == (3, 5) and expected.isfinite().any()
+    assert_close(energy, expected, rtol=0, atol=1e-12)
+    ours = kernel_gradient(x, memories, kernel=KERNELS[name], beta=0.25, chunk=chunk)
+    if name == "uniform":
+        assert (ours == 0).all()
+    else:
+        (auto,) = torch.autograd.grad(energy.sum(), x)
+        assert ours.abs().max() > 0.1
+        assert_close(ours, auto, rtol=1e-9, atol=1e-11)  # near an edge the slope has no bound
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_rows_of_a_kernel_energy_are_strangers(name):
+    x, memories = case()
+    for f in (kernel_energy, kernel_gradient, kernel_pull):
+        ask = partial(f, memories=memories, kernel=name, beta=0.25)
+        one = torch.stack([ask(row) for row in x.reshape(15, 7)])
+        assert_close(ask(x).reshape(one.shape), one, rtol=1e-12, atol=1e-12)
+        both = torch.func.vmap(ask)(x.reshape(15, 7))
+        assert_close(both, one, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("step_size", [0.3, 1.0, 1.9])
+def test_recall_by_any_kernel_never_climbs(name, step_size):
+    for seed in range(5):
+        memories, x = draw(9, 2, seed=seed), draw(40, 2, seed=50 + seed)
+        walk = DenseAM(memories, name, beta=1.0).recall(
+            x, steps=30, step_size=step_size, record=True
+        )
+        energies = walk.trajectory.energies
+        rise = energies.diff(dim=0)[:, energies[0].isfinite()]
+        assert (rise <= 1e-12).all()
+        assert name == "uniform" or rise.min() < -0.01
+
+
+@pytest.mark.parametrize("name", [n for n in OTHERS if n != "uniform"])
+def test_the_pull_is_the_gradient_at_another_length(name):
+    memories, x = draw(9, 2), draw(60, 2, seed=5)
+    slope = kernel_gradient(x, memories, kernel=name, beta=1.0)
+    pull = kernel_pull(x, memories, kernel=name, beta=1.0)
+    assert_close((slope * pull).sum(-1), slope.norm(dim=-1) * pull.norm(dim=-1))
+    assert ((slope == 0) == (pull == 0)).all()
+
+
+@pytest.mark.parametrize("name", ["epanechnikov", *(n for n in OTHERS if n != "uniform")])
+def test_a_memory_that_is_felt_alone_comes_back_in_one_step(name):
+    memories = torch.tensor([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]], dtype=torch.float64)
+    x = torch.nn.functional.normalize(draw(50, 3), dim=-1) * torch.linspace(0.01, 0.99, 50)[:, None]
+    end = DenseAM(memories, name, beta=2.0).recall(x, steps=1).state
+    assert_close(end, torch.zeros_like(end), rtol=0, atol=1e-15)
+
+
+def test_a_gradient_step_of_the_right_size_is_exact_and_no_other_is():
+    # alone in reach, the LSR slope is (x - xi) / S, S = exp(-beta E): step S, not 1
+    memories, x, beta = draw(1, 7), draw(30, 7, seed=3), 0.05
+    energy = lsr_energy(x, memories, beta=beta)
+    step = (-beta * energy).exp()[:, None]
+    slope = lsr_gradient(x, memories, beta=beta)
+    assert (0 < step).all() and (step < 0.9).all()
+    assert_close(x - step * slope, memories.expand_as(x), rtol=0, atol=1e-13)
+    assert ((x - slope - memories).norm(dim=-1) > 0.1).all()
+
+
+def test_the_cusp_of_the_triangle_holds_what_it_can():
+    # three memories at the corners of a triangle pull on one in the middle: evenly, then unevenly
+    angle = torch.arange(3, dtype=torch.float64) * 2 * math.pi / 3
+    corners = torch.stack([angle.cos(), angle.sin()], 1)
+    middle = torch.zeros(1, 2, dtype=torch.float64)
+    ask = {"kernel": "triangle", "beta": 0.5}  # reach 2
+    held = kernel_gradient(middle, torch.cat([middle, corners]), **ask)
+    assert_close(held, torch.zeros_like(held), rtol=0, atol=1e-15)
+    uneven = torch.cat([middle, corners[:1], corners[:1], corners[:1]])  # three against one
+    slope = kernel_gradient(middle, uneven, **ask)
+    e = [
+        float(kernel_energy(middle + t * corners[:1], uneven, **ask)) for t in (0.0, 1e-6)
+    ]  # the steepest way down, one-sided
+    assert_close(float(slope[0, 0]), (e[1] - e[0]) / 1e-6, rtol=1e-5, atol=0)
+    end = DenseAM(uneven, "triangle", beta=0.5).recall(middle, steps=200).state
+    assert_close(end, corners[:1], rtol=0, atol=1e-9)
+
+
+def test_the_two_old_energies_are_two_of_the_eight_kernels():
+    assert ENERGIES["gaussian"] is ENERGIES["lse"]
+    assert ENERGIES["epanechnikov"] is ENERGIES["lsr"]
+    assert DenseAM(draw(3, 2), KERNELS["cosine"], beta=1.0).form is ENERGIES["cosine"]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel_densities_have_integral_one(name):
+    memories = 0.3 * draw(5, 2)
+    grid = torch.linspace(-4, 4, 801, dtype=torch.float64)
+    x = torch.cartesian_prod(grid, grid)
+    mass = log_density(x, memories, kernel=name, bandwidth=0.8).exp().sum() * 0.01**2
+    # cells of side s that an edge of length L crosses: at most about L s / 2, the jump times that
+    jump = {"uniform": 2 * math.pi * 0.8 * 0.01 / 2 / (math.pi * 0.8**2)}
+    assert float(mass) == pytest.approx(1, abs=jump.get(name, 1e-4))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_kernel_energies_keep_small_energies_and_large_distances(name):
+    memories = torch.tensor([[5e3, 0.0], [5e3, 40.0]])
+    x = memories[:1] + torch.tensor([[1e-3, 0.0]])
+    shift = x.double() - memories[:1].double()
+    exact = kernel_by_definition(name, shift, torch.zeros(1, 2).double(), 2.0)
+    ours = kernel_energy(x, memories, kernel=name, beta=2.0).double()
+    assert_close(ours, exact, rtol=2e-6, atol=0)
+    at = kernel_energy(memories, memories, kernel=name, beta=1e9)
+    assert (at == 0).all()
+
+
+# ------------------------------------------------------------------ off the support
+
+
+def test_states_off_the_support_are_handled_by_choice():
+    memories = torch.tensor([[0.0, 0.0], [10.0, 0.0]], dtype=torch.float64)
+    x = torch.tensor([[4.0, 3.0], [0.3, 0.4], [6.0, 0.0]], dtype=torch.float64)
+    memory = DenseAM(memories, "quartic", beta=2.0)  # reach 1
+    stay = memory.recall(x, steps=3, tol=1e-9)
+    assert stay.converged.tolist() == [False, True, False]
+    assert torch.equal(stay.state[[0, 2]], x[[0, 2]])
+    start = memory.recall(x, steps=0, off_support="escape").state
+    edge = torch.tensor([[0.792, 0.594], [0.3, 0.4], [9.01, 0.0]], dtype=torch.float64)
+    assert_close(start, edge)
+    for how in ("nearest", "escape"):
+        end = memory.recall(x, steps=3, tol=1e-9, off_support=how)
+        assert end.converged.all()
+        assert_close(end.state, memories[[0, 0, 1]], rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="x: 2 of 3 states are off the support, expected"):
+        memory.recall(x, steps=3, off_support="raise")
+    assert memory.recall(x[1:2], steps=3, off_support="raise").state.shape == (1, 2)
+
+
+def test_escape_ends_in_finite_energy_in_float32():
+    memories, x = 100 + draw(20, 30, dtype=torch.float32), 90 + draw(50, 30, dtype=torch.float32)
+    moved = onto_support(x, memories, beta=0.1, how="escape")
+    assert lsr_energy(x, memories, beta=0.1).isinf().all()
+    assert lsr_energy(moved, memories, beta=0.1).isfinite().all()
+
+
+def test_off_support_is_refused_where_it_means_nothing():
+    memories = draw(3, 2)
+    held = torch.tensor([True, False])
+    with pytest.raises(ValueError, match="off_support = 'nearest': expected 'stay'"):
+        DenseAM(memories, beta=1.0).recall(memories, steps=1, off_support="nearest")
+    with pytest.raises(ValueError, match="off_support = 'escape': expected .* clamp"):
+        DenseAM(memories, "lsr", beta=1.0).recall(
+            memories, steps=1, clamp=held, off_support="escape"
+        )
+    with pytest.raises(ValueError, match="off_support = 'away'"):
+        DenseAM(memories, "lsr", beta=1.0).recall(memories, steps=1, off_support="away")
+    with pytest.raises(ValueError, match="bandwidth"):
+        log_density(memories, memories, kernel="cosine", bandwidth=1e-200)

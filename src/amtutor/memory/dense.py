@@ -9,7 +9,8 @@ minimum at inverse temperature ``beta``:
           \|x-\xi^\mu\|^2\bigr)
 
 (MM 5.13 and 5.52 with the factor 1/beta in front, so that the LSE gradient is x minus a weighted
-mean of memories whatever beta is). Shapes everywhere: ``x`` is (\*batch, D), ``memories`` is
+mean of memories whatever beta is). Six more kernels make energies in the same way, see
+:mod:`amtutor.memory.kernels`. Shapes everywhere: ``x`` is (\*batch, D), ``memories`` is
 (K, D), an energy is (\*batch).
 
 Nothing of size (batch, K, D) is ever made, and nothing of size (batch, K) beyond ``chunk`` memories
@@ -30,8 +31,10 @@ they leave out what looks at numbers. Below them are kernels, which check nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -40,6 +43,7 @@ from torch import Tensor, nn
 from amtutor import _check
 from amtutor._threads import one_thread
 from amtutor.descent import Descent, descend
+from amtutor.memory.kernels import KERNELS, Kernel, as_kernel
 
 __all__ = [
     "ENERGIES",
@@ -49,6 +53,10 @@ __all__ = [
     "attention_energy",
     "attention_weights",
     "distance_bias",
+    "kernel_energy",
+    "kernel_gradient",
+    "kernel_pull",
+    "log_density",
     "lse_energy",
     "lse_gradient",
     "lse_weights",
@@ -56,6 +64,7 @@ __all__ = [
     "lsr_gradient",
     "lsr_pull",
     "nearest",
+    "onto_support",
 ]
 
 # Kernels for other modules: scores, centred, middle, centre_of, seen_from.
@@ -311,6 +320,196 @@ def _away(at: Tensor, block: Tensor, bowls: Tensor, reach: Tensor) -> Tensor:
     return at * reach.sum(-1, keepdim=True) - reach.to(at.dtype) @ block
 
 
+# ---------------------------------------------------------------------------- other kernels
+
+
+def kernel_energy(
+    x: Tensor, memories: Tensor, *, kernel: Kernel | str, beta: float, chunk: int | None = None
+) -> Tensor:
+    r"""Energy of any kernel, :math:`-\frac1\beta\log\sum_\mu\kappa(z_\mu)`.
+
+    With :math:`z_\mu^2 = \frac\beta2\|x-\xi^\mu\|^2`. All kernels but the Gaussian end at z = 1;
+    off the support of all memories the energy is +inf, as :func:`lsr_energy` says. "gaussian" is
+    :func:`lse_energy` and "epanechnikov" is :func:`lsr_energy`.
+
+    Args:
+        kernel: one of :data:`amtutor.memory.kernels.KERNELS`, or its name.
+
+    Other arguments as :func:`lse_energy`; returns (\*batch). Source: MM 5.46, times -1/beta in the
+    logarithm; the kernels of MM Fig 5.7.
+
+    >>> kernel_energy(torch.tensor([[0.0], [0.5]]), torch.zeros(1, 1), kernel="triangle", beta=2.0)
+    tensor([0.0000, 0.3466])
+    """
+    return form_of(kernel).energy(x, memories, beta=beta, chunk=chunk)
+
+
+def kernel_gradient(
+    x: Tensor, memories: Tensor, *, kernel: Kernel | str, beta: float, chunk: int | None = None
+) -> Tensor:
+    r"""Gradient of :func:`kernel_energy` in closed form, zero off the support.
+
+    .. math:: \nabla E = \frac{\sum_\mu w_\mu\,(x-\xi^\mu)}{\sum_\mu \kappa(z_\mu)},
+              \qquad w_\mu = -\frac{d\kappa}{d(z^2)}(z_\mu)
+
+    The triangle has a cusp at each memory. There, this is the steepest way down: zero if the memory
+    is a minimum. The uniform kernel is flat, and its gradient is zero everywhere.
+    Arguments as :func:`kernel_energy`; returns (\*batch, D).
+    """
+    return form_of(kernel).gradient(x, memories, beta=beta, chunk=chunk)
+
+
+def kernel_pull(
+    x: Tensor, memories: Tensor, *, kernel: Kernel | str, beta: float, chunk: int | None = None
+) -> Tensor:
+    r"""The displacement that recall follows: safe for any step size in (0, 2).
+
+    For kernels that are convex in :math:`z^2` (all but "uniform" and "tricube") it is x minus the
+    mean of the memories with weights w of :func:`kernel_gradient`; the proof is that of the LSE
+    energy, a bowl that touches. For "tricube", which is flat on top, it is the gradient over a
+    bound of its curvature, or x minus the memory if only one is in reach. For "uniform" it is zero:
+    a flat bowl pulls nobody. Arguments as :func:`kernel_energy`; returns (\*batch, D).
+    """
+    return form_of(kernel).pull(x, memories, beta=beta, chunk=chunk)
+
+
+def log_density(
+    x: Tensor, memories: Tensor, *, kernel: Kernel | str, bandwidth: float, chunk: int | None = None
+) -> Tensor:
+    r"""Logarithm of the kernel density estimate with one radial kernel on each memory.
+
+    .. math:: \log \hat p(x) = -\beta E(x) + \log c - \log K - D \log b, \qquad \beta = 2/b^2
+
+    Args:
+        bandwidth: b > 0, the radius of a kernel (the Gaussian: sqrt(2) standard deviations).
+
+    Other arguments as :func:`kernel_energy`; returns (\*batch), -inf off the support.
+    Source: MM 5.46, which has h in place of :math:`h^D`.
+    """
+    kernel = as_kernel("kernel", kernel)
+    b = float(_check.positive("bandwidth", bandwidth))
+    beta = 2 / b**2 if 1e-150 < b < 1e150 else 0.0
+    if not beta > 0:
+        raise _check.fail("bandwidth", b, "a number between 1e-150 and 1e150")
+    energy = form_of(kernel).energy(x, memories, beta=beta, chunk=chunk)
+    k, dim = memories.shape
+    return kernel.log_normaliser(dim=dim) - math.log(k) - dim * math.log(b) - beta * energy
+
+
+def _kernel_energy(x: Tensor, memories: Tensor, beta, centre, chunk, *, kernel: Kernel):
+    """The same logarithm as that of LSR, of kernels that add up to n - u."""
+    total, count, lack = _kernel_pass(x, memories, beta, centre, chunk, kernel, _lack)
+    off = count == 0
+    n = count.masked_fill(off, 1)
+    u = lack / n
+    near = u < 0.5
+    left = torch.where(near, torch.log1p(-u.where(near, 0.0)), (total / n).where(~near, 1.0).log())
+    return torch.where(off, torch.inf, 0.0 - (n.log() + left) / beta)
+
+
+def _kernel_gradient(x: Tensor, memories: Tensor, beta, centre, chunk, *, kernel: Kernel):
+    total, count, drag = _kernel_pass(x, memories, beta, centre, chunk, kernel, _drag)
+    away, _, on = _unpack(drag, beta)
+    return _past_the_cusp(away, on) / total.masked_fill(count == 0, 1.0)[:, None]
+
+
+def _kernel_pull(x: Tensor, memories: Tensor, beta, centre, chunk, *, kernel: Kernel):
+    _, count, drag = _kernel_pass(x, memories, beta, centre, chunk, kernel, _drag)
+    away, weight, on = _unpack(drag, beta)
+    if kernel.name == "tricube":
+        safe = 2 / _STEEPEST * away / count.clamp(min=1)[:, None]
+        alone = _lsr_pull(x, memories, beta, centre, chunk)
+        return torch.where((count == 1)[:, None], alone, safe)
+    return _past_the_cusp(away, on) / weight.where(weight > 0, 1.0)[:, None]
+
+
+#: largest curvature of the tricube kernel upside down, 18 z (1 - z^3)(1 - 4 z^3) at its peak
+_STEEPEST = 5.0461
+
+
+def _kernel_pass(x: Tensor, memories: Tensor, beta, centre, chunk: int, kernel: Kernel, what):
+    """The two walks of :func:`_lsr_pass`, with another kernel."""
+    at = seen_from(centre, x)
+    closest, score_of_closest = _nearest(at, memories, centre, chunk)
+    least = 0.5 * (x - memories[closest]).square().sum(-1)
+    total, count, wanted = torch.zeros_like(least), torch.zeros_like(least), 0.0
+    for _, block in _blocks(memories, centre, chunk):
+        bowls = least[:, None] + (score_of_closest[:, None] - scores(at, block, 1.0))
+        u = beta * bowls.clamp(min=0)  # z squared
+        reach = ~(u >= 1)  # NaN is in reach, and so shows
+        inside = u.where(reach, 0.0)
+        total = total + kernel.shape.value(inside).where(reach, 0.0).sum(-1)
+        count = count + reach.sum(-1)
+        wanted = wanted + what(at, block, inside, reach, kernel)
+    return total, count, wanted
+
+
+def _lack(at: Tensor, block: Tensor, u: Tensor, reach: Tensor, kernel: Kernel) -> Tensor:
+    """What the kernels in reach lack to 1, added up."""
+    return kernel.shape.deficit(u).where(reach, 0.0).sum(-1)
+
+
+def _drag(at: Tensor, block: Tensor, u: Tensor, reach: Tensor, kernel: Kernel) -> Tensor:
+    """Sum of w (x - xi), sum of w, and how many cusps we stand on, side by side."""
+    weight = kernel.shape.weight(u).where(reach, 0.0)
+    share = weight.sum(-1, keepdim=True)
+    cusp = reach & (u == 0) if kernel.name == "triangle" else torch.zeros_like(reach)
+    return torch.cat([at * share - weight @ block, share, cusp.sum(-1, keepdim=True)], -1)
+
+
+def _unpack(drag: Tensor, beta: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums of `_drag`; the cusps as the length of pull that each of them resists."""
+    return drag[:, :-2], drag[:, -2], drag[:, -1] * (0.5 / beta) ** 0.5
+
+
+def _past_the_cusp(away: Tensor, holds: Tensor) -> Tensor:
+    """Shorten a pull by what the cusp holds; zero if it holds it all."""
+    length = torch.linalg.vector_norm(away, dim=-1)
+    free = (1 - holds / length.where(length > 0, 1.0)).relu()
+    return away * free[:, None]
+
+
+# ---------------------------------------------------------------------------- off the support
+
+
+OFF_SUPPORT = ("stay", "raise", "nearest", "escape")
+
+
+def onto_support(
+    x: Tensor, memories: Tensor, *, beta: float, how: str, chunk: int | None = None
+) -> Tensor:
+    r"""Move states that no kernel reaches to where the energy is finite; leave all others.
+
+    Args:
+        x: (\*batch, D); memories: (K, D); beta: kernels end at distance :math:`\sqrt{2/\beta}`.
+        how: "nearest" puts such a state on the nearest memory; "escape" takes it straight towards
+            that memory and stops at 99/100 of its radius, just inside the nearest support; "raise"
+            raises ValueError if there is one; "stay" does nothing.
+
+    Returns:
+        (\*batch, D).
+
+    >>> onto_support(torch.tensor([[3.0], [0.5]]), torch.zeros(1, 1), beta=2.0, how="escape")
+    tensor([[0.9900],
+            [0.5000]])
+    """
+    x, memories, beta = _checked(x, memories, beta)
+    if _check.choice("how", how, OFF_SUPPORT) == "stay":
+        return x
+    closest = memories[nearest(x, memories, chunk=chunk)]
+    away = x - closest
+    lengths = torch.linalg.vector_norm(away, dim=-1, keepdim=True)
+    radius = (2 / beta) ** 0.5
+    off = lengths >= radius
+    if how == "raise" and off.any():
+        raise ValueError(
+            f"x: {int(off.sum())} of {off.numel()} states are off the support, expected each "
+            f"within {float(radius):.3g} of a memory, or another choice of what to do"
+        )
+    edge = closest if how == "nearest" else closest + away * (0.99 * radius / lengths)
+    return torch.where(off, edge, x)
+
+
 # ---------------------------------------------------------------------------- what both share
 
 
@@ -518,10 +717,32 @@ class EnergyForm:
     pull: Callable[..., Tensor]
 
 
-ENERGIES = {
-    "lse": EnergyForm(lse_energy, lse_gradient, lse_gradient),
-    "lsr": EnergyForm(lsr_energy, lsr_gradient, lsr_pull),
-}
+_LSE = EnergyForm(lse_energy, lse_gradient, lse_gradient)
+_LSR = EnergyForm(lsr_energy, lsr_gradient, lsr_pull)
+
+
+def _form(kernel: Kernel) -> EnergyForm:
+    """The three functions of a kernel, each with its door."""
+
+    def door(inner: Callable[..., Tensor], *, infinite: bool = False) -> Callable[..., Tensor]:
+        inner = partial(inner, kernel=kernel)
+
+        def outer(x: Tensor, memories: Tensor, *, beta: float, chunk: int | None = None) -> Tensor:
+            return _answer(inner, x, memories, beta, chunk, infinite=infinite)
+
+        return outer
+
+    energy = door(_kernel_energy, infinite=True)
+    return EnergyForm(energy, door(_kernel_gradient), door(_kernel_pull))
+
+
+ENERGIES = {"lse": _LSE, "lsr": _LSR} | {name: _form(kernel) for name, kernel in KERNELS.items()}
+ENERGIES |= {"gaussian": _LSE, "epanechnikov": _LSR}
+
+
+def form_of(kernel: Kernel | str) -> EnergyForm:
+    """The :class:`EnergyForm` of a kernel or its name."""
+    return ENERGIES[as_kernel("kernel", kernel).name]
 
 
 class DenseAM(nn.Module):
@@ -530,7 +751,7 @@ class DenseAM(nn.Module):
     Args:
         memories: (K, D) floating point, a tensor or an array, kept as given (a buffer that is not
             copied, or, if it is an ``nn.Parameter``, that parameter).
-        energy: "lse", "lsr", or an :class:`EnergyForm`.
+        energy: "lse", "lsr", a kernel or its name, or an :class:`EnergyForm`.
         beta: inverse temperature > 0; a tensor becomes a buffer, an ``nn.Parameter`` is learned.
         trainable: make ``memories`` an ``nn.Parameter`` (a copy); train them through ``.energy``.
         chunk: memories per block, None for blocks of 16 MB.
@@ -545,7 +766,7 @@ class DenseAM(nn.Module):
     def __init__(
         self,
         memories: Any,
-        energy: str | EnergyForm = "lse",
+        energy: str | Kernel | EnergyForm = "lse",
         *,
         beta: float | Tensor,
         trainable: bool = False,
@@ -560,6 +781,8 @@ class DenseAM(nn.Module):
             self.register_parameter("memories", memories)
         else:
             self.register_buffer("memories", memories)
+        if isinstance(energy, Kernel):
+            energy = form_of(energy)
         if not isinstance(energy, EnergyForm):
             energy = ENERGIES[_check.choice("energy", energy, tuple(ENERGIES))]
         self.form = energy
@@ -594,18 +817,26 @@ class DenseAM(nn.Module):
         clamp: Tensor | None = None,
         record: bool = False,
         callback: Callable[[int, Tensor], object] | None = None,
+        off_support: str = "stay",
     ) -> Descent[Tensor]:
         r"""Recall, without tracking gradients: x <- x + step_size (m(x) - x), m the weighted mean.
 
         For "lse" that is gradient descent with this step size; for "lsr" it is :func:`lsr_pull`,
-        and a state off the support stays where it is with energy +inf, never converged. The energy
+        for other kernels :func:`kernel_pull`. The energy
         never rises for any step size in (0, 2), clamped or not. ``tol`` is a length of x - m(x).
         Small memories are asked on one thread.
+
+        A kernel that ends leaves places that no memory reaches. With ``off_support="stay"`` a state
+        there stays, with energy +inf, never converged; "raise" refuses it; "nearest" and "escape"
+        move it first, see :func:`onto_support`, and the descent starts from there. They move whole
+        states, so nothing may be clamped.
 
         Other arguments and the result: see :func:`amtutor.descent.descend`.
         """
         x = _check.last_dim("x", self._state(x), self.memories.shape[1])
         _check.finite("x", _check.floating("x", x))
+        if _check.choice("off_support", off_support, OFF_SUPPORT) != "stay":
+            x = self._onto_support(x, off_support, clamp)
         with one_thread(x.numel() * len(self.memories)):
             return descend(
                 self.energy,
@@ -618,6 +849,14 @@ class DenseAM(nn.Module):
                 record=record,
                 callback=callback,
             )
+
+    def _onto_support(self, x: Tensor, how: str, clamp: Tensor | None) -> Tensor:
+        if self.form is _LSE:
+            raise ValueError(f"off_support = {how!r}: expected 'stay', as this energy ends nowhere")
+        if clamp is not None and how != "raise":
+            raise ValueError(f"off_support = {how!r}: expected 'stay' or 'raise' beside a clamp")
+        with torch.no_grad():
+            return onto_support(x, self.memories, beta=self.beta, how=how, chunk=self.chunk)
 
     def _state(self, x: Any) -> Tensor:
         """A tensor as it is; an array or a list in the dtype of the memories."""
