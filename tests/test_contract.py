@@ -29,6 +29,7 @@ from amtutor.memory import (
     prototypes,
     separations,
 )
+from amtutor.memory import random_features as rf
 from amtutor.network import energy_transformer as et
 from amtutor.network import ham as hm
 from amtutor.network import lagrangians as lag
@@ -79,6 +80,12 @@ def small_latent() -> latent.LatentMemory:
 
 def small_memory(n: int = 2) -> discrete.DiscreteDenseAM:
     return discrete.DiscreteDenseAM(spins(K, 8), separations.Polynomial(n))
+
+
+def distributed() -> rf.DistributedDenseAM:
+    memory = rf.DistributedDenseAM(rf.TrigonometricFeatures(D, 20), beta=2.0, floor=0.1)
+    memory.add(draw(K, D, seed=1))
+    return memory
 
 
 def pixels(n: int = 2, side: int = 8) -> np.ndarray:
@@ -382,6 +389,14 @@ BY_CALL: dict[str, dict[str, Any]] = {
     },
     "memory.prototypes.log_partition_by_quadrature": {"dim": lambda: 2, "points": lambda: 20},
     "memory.prototypes.replace": {"x": lambda: draw(9, D)},
+    "memory.random_features.*Features": {"n_features": lambda: 20},
+    "memory.random_features.*Features.*": {"y": lambda: draw(B, D, seed=2)},
+    "memory.random_features.DistributedDenseAM": {
+        "features": lambda: rf.PositiveFeatures(D, 20),
+        "centre": lambda: draw(D),
+        "floor": lambda: 0.1,
+    },
+    "memory.random_features.DistributedDenseAM.merge": {"other": distributed},
     "memory.separations.exact_sign": {
         "xi": lambda: torch.tensor([1, -1, 1]),
         "clamped": lambda: torch.tensor([2, -1, 1]),
@@ -530,6 +545,9 @@ MAKE: dict[str, Any] = {
     "memory.dense.DenseAM": lambda: dense.DenseAM(draw(K, D, seed=1), beta=2.0),
     "memory.discrete.DiscreteDenseAM": small_memory,
     "memory.kernels.Kernel": lambda: kernels.Kernel("quartic"),
+    "memory.random_features.DistributedDenseAM": distributed,
+    "memory.random_features.PositiveFeatures": lambda: rf.PositiveFeatures(D, 20),
+    "memory.random_features.TrigonometricFeatures": lambda: rf.TrigonometricFeatures(D, 20),
     "memory.prediction.AssociativeMemoryClassifier": lambda: prediction.AssociativeMemoryClassifier(
         beta=1.0
     ).fit(draw(12, 3).numpy(), np.arange(12) % 2),
@@ -585,6 +603,8 @@ APART = {
     "fast._retrieve.FastLSE*": "a kernel: the door is fast.retrieve",
     "fast._matmul.*": "kernels",
     "memory.prediction.Assoc*.[fp]*": "scikit-learn's words for X and y, which its checks ask for",
+    "memory.random_features.*.save": "writes a file: tests/memory",
+    "memory.random_features.*.load": "takes a file: tests/memory",
     "memory.separations.*.whole": "a kernel of the tables",
     "data.creatures.[!s]*": "how creatures are drawn; the door is sprites",
     "data.creatures.Sprites": "how creatures are drawn; the door is sprites",
@@ -689,6 +709,7 @@ RANGES = {
     "ceiling": "signed",
     "offset": "signed",
     "value": "signed",
+    "memory.random_features.DistributedDenseAM.floor": "least",
     "memory.separations.Polynomial.whole.s": "signed",
     "memory.separations.RectifiedPolynomial.whole.s": "signed",
     "memory.capacity.sign_sum_moment.count": "least",
@@ -739,6 +760,7 @@ RIGHT: dict[tuple[str, str], str] = {
     ("memory.kernels.kernel_minima.memories", "shape rank"): "any K, and one memory alone",
     ("memory.kernels.*.memories", "shape"): "any D",
     ("memory.prediction.nadaraya_watson.targets", "shape"): "targets of any length",
+    ("memory.random_features.DistributedDenseAM.centre", "dtype"): "whole numbers are a place",
     ("memory.separations.*.m", "dtype rank shape type"): "any shape: F works entry by entry",
     ("memory.separations.exact_sign.*", "dtype"): "whole numbers, however they are kept",
     ("memory.dense.attention.values", "shape"): "values of any length",
