@@ -18,7 +18,7 @@ from contract import ROOMS, Finding, Public, table, walk
 
 from amtutor import data
 from amtutor.evaluate import c10, damage, features
-from amtutor.generative import diffusion, latent
+from amtutor.generative import diffusion, latent, score_networks
 from amtutor.memory import (
     capacity,
     dense,
@@ -76,6 +76,11 @@ def small_shape() -> latent.Shape:
 def small_latent() -> latent.LatentMemory:
     g = torch.Generator().manual_seed(0)
     return latent.LatentMemory(5, D, shape=small_shape(), generator=g)
+
+
+def small_score(kind: Any) -> Any:
+    g = torch.Generator().manual_seed(0)
+    return kind(D, process=diffusion.VarianceExploding(), width=8, generator=g)
 
 
 def small_memory(n: int = 2) -> discrete.DiscreteDenseAM:
@@ -289,6 +294,19 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "probes": lambda: 2,
         "score": lambda: torch.tanh,
         "start": lambda: draw(D, seed=1),
+    },
+    "generative.score_networks.*": {
+        "centre": lambda: draw(D, seed=1),
+        "process": diffusion.VarianceExploding,
+        "score": lambda: lambda x, t: -x,
+        "spread": lambda: 0.5,
+        "t": lambda: 0.5,
+        "weight": lambda: 1.0,
+        "width": lambda: 8,
+    },
+    "generative.score_networks.denoising_loss": {
+        "noise": lambda: draw(B, D),
+        "y": lambda: draw(B, D, seed=4),
     },
     "generative.latent.*": {
         "shape": small_shape,
@@ -542,6 +560,8 @@ MAKE: dict[str, Any] = {
     "generative.latent.LatentMemory": small_latent,
     "generative.latent.PixelAttention": lambda: latent.PixelAttention(4, n_heads=2, groups=2),
     "generative.latent.Residual": lambda: latent.Residual(4, 6, groups=2),
+    "generative.score_networks.ScoreNetwork": lambda: small_score(score_networks.ScoreNetwork),
+    "generative.score_networks.EnergyNetwork": lambda: small_score(score_networks.EnergyNetwork),
     "memory.dense.DenseAM": lambda: dense.DenseAM(draw(K, D, seed=1), beta=2.0),
     "memory.discrete.DiscreteDenseAM": small_memory,
     "memory.kernels.Kernel": lambda: kernels.Kernel("quartic"),
@@ -613,6 +633,9 @@ APART = {
     "data.cifar.read_cifar10_batch": "takes a file: tests/data",
     "data.idx.read_idx": "takes a file: tests/data",
     "data.idx.parse_idx": "takes the bytes of a file: tests/data",
+    "generative.score_networks.build": "takes what a file holds: tests/generative",
+    "generative.score_networks.load": "takes a name of a file: tests/generative",
+    "generative.score_networks.stored_points": "takes a name of a file: tests/generative",
     "generative.diffusion.*.drift": "a formula: the doors are the samplers",
     "evaluate.c10.save": "writes a file: tests/evaluate",
     "evaluate.c10.load": "takes a file: tests/evaluate",
@@ -671,6 +694,7 @@ RANGES = {
     **{f"generative.diffusion.{k}.times.{end}": "" for k in KINDS for end in ("start", "end")},
     **{f"generative.diffusion.{k}.{law}.t": "least" for k in KINDS for law in LAWS},
     **{f"generative.diffusion.{k}.time_of.ratio": "least" for k in KINDS},
+    "generative.score_networks.denoising_loss.weight": "least",
     "generative.latent.beta_schedule.start": "",
     "generative.latent.beta_schedule.end": "",
     "step": "least",
@@ -738,6 +762,7 @@ RIGHT: dict[tuple[str, str], str] = {
     ("evaluate.damage.floor_by_count.counts", "rank"): "any number of counts",
     ("evaluate.damage.measure.strengths", "type shape"): "no damage, no number",
     ("evaluate.nearest.*", "shape"): "pictures of any size",
+    ("generative.score_networks.*.t", "type"): "one time for each state",
     ("generative.diffusion.*.t", "type"): "one time for each state",
     ("generative.diffusion.*.ratio", "type"): "a tensor of them",
     ("generative.diffusion.circle_energy.radius", "rank shape"): "any shape",
