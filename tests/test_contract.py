@@ -21,12 +21,14 @@ from amtutor.evaluate import c10, damage, features
 from amtutor.generative import diffusion, latent, score_networks
 from amtutor.memory import (
     capacity,
+    clustering,
     dense,
     discrete,
     kernels,
     minima,
     prediction,
     prototypes,
+    relocation,
     separations,
 )
 from amtutor.memory import random_features as rf
@@ -385,6 +387,33 @@ BY_CALL: dict[str, dict[str, Any]] = {
     },
     "memory.minima.lse_minima": {"memories": lambda: draw(K, 2)},
     "memory.minima.lsr_minima_1d": {"memories": lambda: draw(K, 1)},
+    "memory.clustering.ClAM": {
+        "n_clusters": lambda: 3,
+        "beta": lambda: (1.0, 9.0),
+        "mask_fraction": lambda: 0.5,
+        "init": lambda: "random",
+        "random_state": None,  # scikit-learn's own check
+    },
+    "memory.deep_clustering.DeepClAM": {
+        "n_clusters": lambda: 3,
+        "beta": lambda: (1.0, 9.0),
+        "augment": lambda: lambda x, generator: x,
+        "hidden": lambda: (4,),
+        "latent_dim": lambda: 2,
+        "pretrain": lambda: 1,
+        "random_state": None,
+    },
+    "memory.relocation.*": {
+        "centres": lambda: draw(K, D, seed=1),
+        "end": lambda: 2.0,
+        "found": lambda: [0, 1, 1],
+        "gamma": lambda: 1.0,
+        "hidden": lambda: torch.tensor([[True, False, True, False]]).expand(B, D),
+        "share": lambda: 0.5,
+        "start": lambda: 1.0,
+        "true": lambda: [1, 0, 1],
+    },
+    "memory.relocation.soft_kmeans": {"start": lambda: draw(K, D, seed=1)},
     "memory.prediction.Assoc*": {
         "n_memories": lambda: 3,
         "beta": lambda: 1.0,
@@ -574,6 +603,7 @@ MAKE: dict[str, Any] = {
     "memory.prediction.AssociativeMemoryRegressor": lambda: prediction.AssociativeMemoryRegressor(
         beta=1.0
     ).fit(draw(12, 3).numpy(), draw(12).numpy()),
+    "memory.relocation.Schedule": lambda: relocation.Schedule(1.0, 9.0),
     "memory.separations.Separation": lambda: separations.Polynomial(3),
     "memory.separations.Polynomial": lambda: separations.Polynomial(3),
     "memory.separations.RectifiedPolynomial": lambda: separations.RectifiedPolynomial(3),
@@ -606,6 +636,9 @@ CALLS: dict[str, Any] = {
         X, Y > 0 if kind is prediction.AssociativeMemoryClassifier else Y
     )
     for kind in (prediction.AssociativeMemoryClassifier, prediction.AssociativeMemoryRegressor)
+} | {
+    f"memory.{room}.{kind.__name__}": lambda kind=kind, **settings: kind(**settings).fit(X)
+    for room, kind in (("clustering", clustering.ClAM), ("deep_clustering", clustering.DeepClAM))
 }
 
 # Not called with wrong values, and why.
@@ -622,6 +655,7 @@ APART = {
     "fast._recall.FastSweep*": "a kernel: the door is fast.recall",
     "fast._retrieve.FastLSE*": "a kernel: the door is fast.retrieve",
     "fast._matmul.*": "kernels",
+    "memory.*clustering.*ClAM.[a-z]*": "scikit-learn's words for X, which its checks ask for",
     "memory.prediction.Assoc*.[fp]*": "scikit-learn's words for X and y, which its checks ask for",
     "memory.random_features.*.save": "writes a file: tests/memory",
     "memory.random_features.*.load": "takes a file: tests/memory",
@@ -679,6 +713,12 @@ RANGES = {
     "evaluate.damage.noise.std": "least",
     "fraction": "share",
     "mix": "share",
+    "mask_fraction": "share",
+    "share": "share",
+    "memory.relocation.Schedule.start": "",
+    "memory.relocation.Schedule.end": "",
+    "pretrain": "least",
+    "gamma": "",
     "right": "signed",
     "down": "signed",
     "fill": "signed",
@@ -784,6 +824,9 @@ RIGHT: dict[tuple[str, str], str] = {
     ("memory.discrete.visit_by_definition.visits", "shape"): "any number of visits",
     ("memory.kernels.kernel_minima.memories", "shape rank"): "any K, and one memory alone",
     ("memory.kernels.*.memories", "shape"): "any D",
+    ("memory.*clustering.*ClAM.beta", "type"): "one number, or two",
+    ("memory.deep_clustering.DeepClAM.hidden", "rank"): "any number of layers",
+    ("memory.relocation.masked_loss.hidden", "rank"): "a mask spreads over the points",
     ("memory.prediction.nadaraya_watson.targets", "shape"): "targets of any length",
     ("memory.random_features.DistributedDenseAM.centre", "dtype"): "whole numbers are a place",
     ("memory.separations.*.m", "dtype rank shape type"): "any shape: F works entry by entry",

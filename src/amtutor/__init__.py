@@ -44,6 +44,8 @@ _DOORS = {
     "TrigonometricFeatures": "memory.random_features",
     "AssociativeMemoryClassifier": "memory.prediction",
     "AssociativeMemoryRegressor": "memory.prediction",
+    "ClAM": "memory.clustering",
+    "DeepClAM": "memory.clustering",
     "HAM": "network.ham",
     "NeuronLayer": "network.ham",
     "Lagrangian": "network.lagrangians",
