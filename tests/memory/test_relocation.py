@@ -136,6 +136,15 @@ def test_masked_loss_is_the_complement_and_the_printed_one_is_zero():
     assert (rest * ~hidden).sum() == 0 and (found[hidden.any(-1)] > 0).all()
 
 
+def test_masked_loss_of_a_batch_is_that_of_its_points():
+    x, memories = problem(n=6)
+    hidden = torch.rand(6, 7, generator=torch.Generator().manual_seed(3)) < 0.5
+    together = rel.masked_loss(x.reshape(2, 3, 7), memories, hidden.reshape(2, 3, 7), beta=0.7)
+    for i in range(6):
+        alone = rel.masked_loss(x[i], memories, hidden[i], beta=0.7)
+        torch.testing.assert_close(together.reshape(6)[i], alone)
+
+
 def test_nothing_hidden_costs_nothing():
     x, memories = problem()
     assert not rel.masked_loss(x, memories, torch.tensor(False), beta=1.0).any()

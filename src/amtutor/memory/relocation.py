@@ -321,15 +321,16 @@ def masked_loss(
 
     >>> memories = torch.tensor([[0.0, 0.0], [5.0, 5.0]])
     >>> hidden = torch.tensor([False, True])
-    >>> masked_loss(torch.tensor([5.0, 4.0]), memories, hidden, beta=9.0)
+    >>> masked_loss(torch.tensor([5.0, 4.0]), memories, hidden, beta=9.0).round(decimals=4)
     tensor(1.)
     """
     beta, steps, eta = _checked(x, memories, beta, steps, step_size)
     hidden = _check.mask("hidden", hidden, x)
     centre = memories.detach().mean(0)
-    at, free = x - centre, hidden.to(x.dtype)
+    at = (x - centre).reshape(-1, x.shape[-1])
+    free = hidden.to(x.dtype).reshape(at.shape)
     end, _, _ = _held_walk(at * (1 - free), memories - centre, beta, steps, eta, free)
-    return (free * (at - end)).square().sum(-1)
+    return (free * (at - end)).square().sum(-1).reshape(x.shape[:-1])
 
 
 def masked_loss_and_slope(x, memories, beta, steps, eta, free):
@@ -427,7 +428,8 @@ def soft_kmeans(x: Tensor, start: Tensor, *, gamma: float, steps: int = 200) -> 
     Args:
         x: (n, D); start: (K, D); gamma: > 0; steps: at most so many.
 
-    >>> soft_kmeans(torch.tensor([[0.0], [4.0]]), torch.tensor([[1.0], [3.0]]), gamma=5.0)
+    >>> points, start = torch.tensor([[0.0], [4.0]]), torch.tensor([[1.0], [3.0]])
+    >>> soft_kmeans(points, start, gamma=5.0).round(decimals=4).abs()
     tensor([[0.],
             [4.]])
     """
