@@ -18,7 +18,7 @@ from contract import ROOMS, Finding, Public, table, walk
 
 from amtutor import data
 from amtutor.evaluate import c10, damage, features
-from amtutor.generative import diffusion, latent, score_networks
+from amtutor.generative import diffusion, latent, phases, score_networks
 from amtutor.memory import (
     capacity,
     clustering,
@@ -337,6 +337,22 @@ BY_CALL: dict[str, dict[str, Any]] = {
     "generative.latent.coupled_loss": {"x": lambda: draw(B, 7, seed=5)},
     "generative.latent.parameter_counts": {"model": small_latent},
     "generative.latent.sample_latents": {"n": None, "start": lambda: draw(B, D)},
+    "generative.phases.*": {
+        "samples": lambda: draw(6, 2),
+        "data": lambda: draw(K, 2, seed=1),
+        "height": lambda: draw(12),
+        "noise": lambda: 0.1,
+        "memorised_within": lambda: 0.1,
+        "repeated_within": lambda: 0.1,
+        "same_within": lambda: 0.1,
+        "score": lambda: lambda x: -x,
+        "path": lambda: draw(12, 2),
+        "label": lambda: torch.tensor([[0, 1, 2], [0, 0, 1]]),
+        "wells": lambda: phases.ring_wells(draw(12)),
+        "barrier": lambda: 1.0,
+        "n": lambda: 5,
+    },
+    "generative.phases.valley_around": {"low": lambda: 0.1, "high": lambda: 2.0},
     "memory.capacity.*": {"dim": lambda: 20, "bits": lambda: 400, "guess": lambda: 3.0},
     "memory.capacity.measure_capacity": {
         "error": lambda: 0.1,
@@ -753,6 +769,8 @@ RANGES = {
     "rank": "least",
     "low": "signed",
     "memory.minima.minima_1d.high": "signed",
+    "generative.phases.valley_around.low": "",
+    "generative.phases.classify_on_ring.noise": "",
     "curvature": "least",
     "jerk": "least",
     "memory.prediction.clamped_descent.kappa": "least",
@@ -818,6 +836,9 @@ RIGHT: dict[tuple[str, str], str] = {
     ("fast._recall.recall.state", "dtype"): "whole numbers -1 and 1 are spins",
     ("memory.capacity.wilson_interval.*", "type"): "effective numbers need not be whole",
     ("memory.dense.DenseAM.memories", "shape"): "any D",
+    ("generative.phases.*.height", "shape"): "any number of places",
+    ("generative.phases.fractions.label", "shape"): "any number of samples",
+    ("generative.phases.heights_along.path", "shape"): "points of any dimension",
     ("memory.minima.lse_minima.memories", "shape"): "any D up to 3",
     ("memory.discrete.*.patterns", "dtype shape"): "whole numbers -1 and 1 are spins, of any D",
     ("memory.discrete.*.state", "dtype shape"): "whole numbers -1 and 1 are spins, of any D",
