@@ -71,12 +71,12 @@
 
   /** A picture that would shrink until nobody can read it gets a box to scroll in. */
   function giveRoom() {
-    for (const picture of document.querySelectorAll(".bd-article .cell_output img[width]")) {
-      if (picture.closest(".am-movie, .explorable, .am-scroll") || picture.width < 1) continue;
-      if (Number(picture.getAttribute("width")) < 560) continue;
+    for (const picture of document.querySelectorAll(".bd-article .cell_output img")) {
+      const natural = parseFloat(picture.style.width || picture.getAttribute("width"));
+      if (picture.closest(".am-movie, .explorable, .am-scroll") || !(natural >= 560)) continue;
       const box = document.createElement("div");
       box.className = "am-scroll";
-      box.style.setProperty("--am-natural", `${picture.getAttribute("width")}px`);
+      box.style.setProperty("--am-natural", `${natural}px`);
       const hint = document.createElement("p");
       hint.className = "am-swipe"; // a white drawing may fade where it is white
       hint.setAttribute("aria-hidden", "true");

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from amtutor import show
 from amtutor.show.figures import as_grid
+from amtutor.show.style import WIDTH
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,7 @@ def test_titles_and_row_titles():
 def test_a_grid_never_grows_wider_than_the_page():
     for n in (1, 5, 10):
         fig = show.image_grid(np.zeros((2, n, 4, 4)), row_titles=["short", "a long row title"])
-        assert fig.get_figwidth() <= 7.0 + 1e-9
+        assert fig.get_figwidth() <= WIDTH + 1e-9
     small, large = (show.image_grid(np.zeros((3, 4, 4)), scale=s).get_figwidth() for s in (1, 2))
     assert large > 1.8 * small
 
@@ -346,7 +347,7 @@ def test_curves_differ_in_more_than_colour():
 def test_figure_gives_axes_of_the_books_width():
     fig, axes = show.figure(3, height=2.0)
     assert axes.shape == (3,)
-    assert fig.get_size_inches().tolist() == [7.0, 2.0]
+    assert fig.get_size_inches().tolist() == [WIDTH, 2.0]
     fig, ax = show.figure()
     assert ax.figure is fig
     with pytest.raises(ValueError, match="columns = 0: expected a whole number >= 1"):

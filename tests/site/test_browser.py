@@ -23,10 +23,23 @@ STOPS = """
 """
 # drawings that were made for more than 560 pixels and are shown in fewer than that
 SHRUNK = """
-[...document.querySelectorAll('.bd-article .cell_output img[width]')]
-  .filter((e) => Number(e.getAttribute('width')) >= 560 && e.getBoundingClientRect().width < 558)
+[...document.querySelectorAll('.bd-article .cell_output img')]
   .filter((e) => e.offsetParent && !e.closest('.am-movie, .explorable'))
+  .filter((e) => {
+    const made = parseFloat(e.style.width || e.getAttribute('width'));
+    return !made || (made >= 560 && e.getBoundingClientRect().width < 558);
+  })
   .map((e) => e.alt.slice(0, 60))
+"""
+# titles of solutions that run under the button which opens them
+UNDER = """
+[...document.querySelectorAll('.admonition > button.toggle-button')].filter((button) => {
+  const words = document.createRange();
+  words.selectNodeContents(button.parentElement.querySelector('.admonition-title'));
+  const b = button.getBoundingClientRect();
+  return [...words.getClientRects()].some((w) =>
+    w.right > b.left && w.left < b.right && w.bottom > b.top && w.top < b.bottom);
+}).map((button) => button.parentElement.textContent.trim().slice(0, 60))
 """
 
 
@@ -89,6 +102,7 @@ def test_page_is_quiet_typeset_and_alive(visit, path):
     opened = visit(path)
     assert_mounted(opened.page)
     assert_typeset(opened.page)
+    assert not opened.page.evaluate(UNDER)
     assert_sliders_move(opened.page)
     assert_quiet(opened)
 
@@ -108,6 +122,7 @@ def test_page_on_a_phone_in_the_dark(visit, path):
     assert not opened.page.evaluate(CUT), "a formula is cut and nothing shows that it goes on"
     assert opened.page.evaluate(STOPS) == 0
     assert not opened.page.evaluate(SHRUNK), "figures too small to be read"
+    assert not opened.page.evaluate(UNDER)
     paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(int(c) for c in paper.strip("rgba()").split(",")[:3]) < 120, f"{paper} is not dark"
     assert_mounted(opened.page)

@@ -68,7 +68,7 @@ _SHADES = {
 }
 _theme = "light"
 
-WIDTH = 7.0  # inches: the text column of the book
+WIDTH = 5.5  # inches: on a phone, 390 pixels wide, a letter of 10 points is then still 9 pixels
 _DENSITY = 1.5  # image pixels per page pixel, so that figures stay sharp on fine screens
 _PAGE_DPI = 100  # page pixels per inch
 _UNSEEN = 8  # of 255: a change of colour nobody notices, which a palette of 256 may make
