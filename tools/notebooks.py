@@ -22,6 +22,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,6 +42,7 @@ GLUE_ROLE = re.compile(r"\{glue\}`([^`]+)`")
 CHECKED = re.compile(r"^# NBVAL_CHECK_OUTPUT[ \t]*\n")
 EQUATION_IN_COMMENT = re.compile(r"(#[^\n]*?)\b(eq-[\w-]+)")
 INSTALL = "except ImportError:\n    %pip install"
+CHANGES = {"generator", "g", "append", "extend", "insert", "pop", "update", "step", "backward"}
 CLAIMS = "# Claims of this chapter, checked"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -74,17 +76,22 @@ def lean(source: nbformat.NotebookNode, path: Path, book: plain.Book) -> list[in
     """Take the bookkeeping out of the code cells, in place; returns which code cells are left.
 
     `show.glue` lines have done their work when the chapter has run: their values stand in the
-    prose. `# NBVAL_CHECK_OUTPUT` becomes a tag, a label in a comment the number of its equation.
+    prose. What only they read goes with them. `# NBVAL_CHECK_OUTPUT` becomes a tag, a label in a
+    comment the number of its equation.
     """
-    kept, cells, count = [], [], 0
     for index, cell in enumerate(source.cells):
+        if cell.cell_type == "code":
+            try:
+                cell.source = without_glue(cell.source)
+            except (SyntaxError, NotebookError) as error:
+                raise NotebookError(f"{_place(path, source, index)}: {error}") from None
+    without_husks([cell for cell in source.cells if cell.cell_type == "code"])
+    kept, cells, count = [], [], 0
+    for cell in source.cells:
         if cell.cell_type != "code":
             cells.append(cell)
             continue
-        try:
-            code = without_glue(cell.source)
-        except (SyntaxError, NotebookError) as error:
-            raise NotebookError(f"{_place(path, source, index)}: {error}") from None
+        code = cell.source
         if CHECKED.match(code):
             code = CHECKED.sub("", code)
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "nbval-check-output"]
@@ -120,6 +127,75 @@ def without_glue(code: str) -> str:
         text += "" if printed else ";"  # it was not the last of its cell, so it showed nothing
     ast.parse(text)
     return text
+
+
+def without_husks(cells: list[nbformat.NotebookNode]) -> None:
+    """Drop from cells tagged `remove-cell`, in place, what no code that is left reads.
+
+    Only what makes a name and does nothing else: a statement that draws random numbers or changes
+    an object stays, or the notebook would count differently from the chapter.
+    """
+    trees = [_statements(cell.source) for cell in cells]
+    hidden = [is_bookkeeping(cell) for cell in cells]
+    while True:
+        read = Counter(name for tree in trees for s in tree for name in _read(s))
+        gone = [
+            (index, s)
+            for index, tree in enumerate(trees)
+            for s in tree
+            if hidden[index] and _only_names(s) and not (_made(s) & set(read - Counter(_read(s))))
+        ]
+        if not gone:
+            return
+        for index, statement in reversed(gone):
+            lines = cells[index].source.split("\n")
+            del lines[statement.lineno - 1 : statement.end_lineno]
+            left = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
+            cells[index].source = left if _statements(left) else ""  # a comment alone says nothing
+        trees = [_statements(cell.source) for cell in cells]
+
+
+def is_bookkeeping(cell: nbformat.NotebookNode) -> bool:
+    """Whether a code cell is for the book and not for its reader, and does not install it."""
+    return "remove-cell" in cell.metadata.get("tags", []) and INSTALL not in cell.source
+
+
+def _statements(code: str) -> list[ast.stmt]:
+    """The statements at the top of a cell; a magic command counts as none."""
+    return ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE)).body
+
+
+def _read(statement: ast.stmt) -> set[str]:
+    names = (n for n in ast.walk(statement) if isinstance(n, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Load)}
+
+
+def _made(statement: ast.stmt) -> set[str]:
+    """The names that a statement binds for the code after it."""
+    if isinstance(statement, ast.FunctionDef):
+        return {statement.name}
+    names = (n for n in ast.walk(statement) if isinstance(n, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
+
+
+def _only_names(statement: ast.stmt) -> bool:
+    """Whether a statement makes names and, as far as can be seen, does nothing else."""
+    if isinstance(statement, ast.FunctionDef):
+        return not statement.decorator_list
+    if isinstance(statement, (ast.For, ast.If)):
+        body = [*statement.body, *statement.orelse]
+        return all(isinstance(s, ast.Pass) or _only_names(s) for s in body)
+    if not isinstance(statement, ast.Assign):
+        return False
+    for node in ast.walk(statement):
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store):
+            return False
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            words = {k.arg for k in node.keywords} | {called} | _read(node)
+            if called.endswith("_") or words & CHANGES or "rand" in called:
+                return False
+    return True
 
 
 def _only_glues(statement: ast.stmt) -> bool:
@@ -207,7 +283,7 @@ def _folded(cell: nbformat.NotebookNode, *, inside: bool) -> dict:
     """Metadata by which JupyterLab and Colab fold a code cell."""
     tags = set(cell.metadata.get("tags", []))
     metadata: dict = {}
-    hidden = inside or "hide-cell" in tags or ("remove-cell" in tags and INSTALL not in cell.source)
+    hidden = inside or "hide-cell" in tags or is_bookkeeping(cell)
     if hidden or tags & {"hide-input", "remove-input"} or cell.source.startswith(CLAIMS):
         metadata["jupyter"] = {"source_hidden": True}
         metadata["cellView"] = "form"
@@ -219,12 +295,18 @@ def _folded(cell: nbformat.NotebookNode, *, inside: bool) -> dict:
 
 
 def woven(path: Path, book: plain.Book | None = None) -> nbformat.NotebookNode:
-    """What the site is built from: the MyST of the source, the outputs of its notebook."""
+    """What the site is built from: the MyST of the source, the outputs of its notebook.
+
+    What is left of a cell tagged `remove-cell` is code that a reader meets the names of, in the
+    claims at the latest. So it is folded there, and its output left out.
+    """
     outputs, values, _ = read_twin(path)
     notebook = filled(path, values, book or plain.Book(path.parent))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for count, (cell, given) in enumerate(zip(code, outputs, strict=True), 1):
         cell.outputs, cell.execution_count = given, count
+        if is_bookkeeping(cell):
+            cell.metadata["tags"] = ["hide-input", "remove-output"]
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     set_ids(notebook)

@@ -136,6 +136,42 @@ def test_bookkeeping_leaves_no_trace_in_the_code(code, left):
     assert notebooks.without_glue(code) == left
 
 
+BOOKKEEPING = """percent = lambda x: f"{x} %"
+twin = 3
+for name in taught:
+    key = name
+def said(x):
+    return percent(x)
+drawn = torch.rand(3, generator=g)
+# a comment"""
+
+
+@pytest.mark.parametrize(
+    ("tags", "left"),
+    [
+        ([], BOOKKEEPING),
+        (["remove-cell"], "twin = 3\ndrawn = torch.rand(3, generator=g)\n# a comment"),
+    ],
+)
+def test_what_only_glue_has_read_goes_with_it(tags, left):
+    cell = nbformat.v4.new_code_cell(BOOKKEEPING, metadata={"tags": tags})
+    later = nbformat.v4.new_code_cell("%pip list\nassert twin == 3")
+    alone = nbformat.v4.new_code_cell("# rounds\nrounded = round(1.5)", metadata={"tags": tags})
+    notebooks.without_husks([cell, later, alone])
+    assert cell.source == left and later.source == "%pip list\nassert twin == 3"
+    assert alone.source == ("" if tags else "# rounds\nrounded = round(1.5)")
+
+
+def test_the_site_folds_what_is_left_of_bookkeeping(page, twin_text):
+    """Else the claims would speak of names that no cell of the page makes."""
+    hidden = "```{code-cell} ipython3\n:tags: [remove-cell]\nseen = 1\n```\n"
+    read = "\n```{code-cell} ipython3\nassert seen == 1\n```\n"
+    page.write_text(PAGE + "\n" + hidden + read, "utf-8")
+    notebooks.make(page)
+    tags = [c.metadata.get("tags") for c in notebooks.woven(page).cells if c.cell_type == "code"]
+    assert tags[-2:] == [["hide-input", "remove-output"], None]
+
+
 def test_glue_must_have_a_line_of_its_own():
     with pytest.raises(notebooks.NotebookError, match="a line of its own"):
         notebooks.without_glue("x = 1; show.glue('a', x)")
