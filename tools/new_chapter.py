@@ -2,8 +2,8 @@
 
     python tools/new_chapter.py 18_my_subject      # or: make chapter NAME=18_my_subject
 
-Writes book/18_my_subject.md and its notebook, a line in _toc.yml and a row in README.md. A name
-without a number gets the next free one.
+Writes book/18_my_subject.md and its notebook, a line in _toc.yml, one in book/plan.yml if the plan
+does not know the number, and a row in README.md. A name without a number gets the next free one.
 """
 
 from __future__ import annotations
@@ -74,6 +74,21 @@ def with_toc_line(toc: str, stem: str) -> str:
     return "".join(parts)
 
 
+def with_plan_line(plan: str, stem: str, title: str) -> str:
+    """The plan of the landing page with the chapter in its part, unless its number is planned."""
+    number = int(stem[:2])
+    if re.search(rf"(?m)^    - \{{number: {number},", plan):
+        return plan
+    caption = next(text for first, text in reversed(PARTS) if number >= first)
+    line = f'    - {{number: {number}, title: "{title}", asks: "What does it ask?"}}\n'
+    parts = re.split(r"(?m)(?=^- part: )", plan)
+    index = next(i for i, part in enumerate(parts) if part.startswith(f'- part: "{caption}"\n'))
+    later = re.finditer(r"(?m)^    - \{number: (\d+),", parts[index])
+    place = next((m.start() for m in later if int(m[1]) > number), len(parts[index]))
+    parts[index] = parts[index][:place] + line + parts[index][place:]
+    return "".join(parts)
+
+
 def with_readme_row(readme: str, stem: str, title: str) -> str:
     """The README with a row for the chapter, in the order of the numbers."""
     link = f"{plain.addresses()['colab']}/book/{stem}.ipynb"
@@ -101,6 +116,7 @@ def start(name: str) -> Path:
     title = re.search(r"^# (.*)$", path.read_text("utf-8"), re.MULTILINE)[1]
     for file, change in (
         (plain.ROOT / "_toc.yml", lambda text: with_toc_line(text, stem)),
+        (plain.BOOK / "plan.yml", lambda text: with_plan_line(text, stem, title)),
         (plain.ROOT / "README.md", lambda text: with_readme_row(text, stem, title)),
     ):
         file.write_text(change(file.read_text("utf-8")), "utf-8")
@@ -119,14 +135,15 @@ def main() -> int:
     notebooks.prepare_environment()
     print(notebooks.make(path))
     name = f"book/{path.name}"
-    print(f"""{name} is there, with its notebook, a line in _toc.yml, a row in README.md. Next:
+    print(f"""{name} is there, with its notebook, in _toc.yml, README.md and the plan. Next:
   write           {name}: your title, question, beats; CONTRIBUTING.md has the list
-  say             in README.md what it claims; in book/intro.md's plan that it is there
+  say             in README.md what it claims; in book/plan.yml what it asks
   if it covers an item of the papers: (ledger-x1)= above that section, and in book/ledger.yml
                   chapter: "{path.stem}#ledger-x1", status: done, and the tests that hold it
   run             python tools/notebooks.py {name}
   check           python -m pytest tests/book -k {path.stem}
-  look            make book""")
+  look            make book
+  keep            git add book/{path.stem}.md book/{path.stem}.ipynb""")
     return 0
 
 

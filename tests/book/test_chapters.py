@@ -110,7 +110,10 @@ def test_one_live_figure_and_one_widget(path):
     if path == TEMPLATE:
         return
     live = len(re.findall(r"^:::\{explorable\} \w+$", path.read_text("utf-8"), re.MULTILINE))
-    assert live == 1, f"{live} explorables (:::{{explorable}} NAME); a chapter has one"
+    assert live == 1, (
+        f"{live} explorables; a chapter has one: write :::{{explorable}} NAME and its NAME.js "
+        "(book/_static/explorables/common.js says how)"
+    )
     assert any("show.explore(" in cell.source for cell in code_cells(path)), (
         "a chapter has one widget: show.explore(draw, name=(low, high, step))"
     )

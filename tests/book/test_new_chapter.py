@@ -52,6 +52,20 @@ def test_toc_line_stands_in_its_part(stem, part, place):
     assert captions == sorted(captions, key=[t for _, t in new_chapter.PARTS].index)
 
 
+def test_plan_line_stands_in_its_part_once():
+    text = (plain.BOOK / "plan.yml").read_text("utf-8")
+    assert new_chapter.with_plan_line(text, "14_new", "New") == text
+    before, after = (
+        {p["part"]: [c["number"] for c in p["chapters"]] for p in yaml.safe_load(plan)}
+        for plan in (text, new_chapter.with_plan_line(text, "99_new", "New"))
+    )
+    last = new_chapter.PARTS[-1][1]
+    assert after == {**before, last: [*before[last], 99]}
+    gap = re.sub(r"(?m)^    - \{number: 5,.*\n", "", text)
+    mended = yaml.safe_load(new_chapter.with_plan_line(gap, "05_new", "New"))
+    assert [c["number"] for c in mended[1]["chapters"]] == before[new_chapter.PARTS[1][1]]
+
+
 def test_readme_row_stands_in_order():
     after = new_chapter.with_readme_row(README, "99_new", "New")
     (row,) = set(after.splitlines()) - set(README.splitlines())
