@@ -108,11 +108,30 @@ def test_what_the_question_says_is_so(module):
         const s = T.settingsFrom({seed, noise}), p = T.pupil(s);
         p.learn(T.STEPS);
         const n = T.dead(p.state.memories, s.beta).filter(Boolean).length;
-        return [n, T.tell(n, s)];
+        return [n, T.tell(n, s, T.farthest(p.state.memories))];
     })"""
     without, with_noise = (module.evaluate(code, noise) for noise in (0.1, 1))
     assert all(20 <= n <= 42 and told[2] == "bad" for n, told in without)
     assert all(n <= 6 and told[2] == "good" for n, told in with_noise)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"beta": 5}, "gather"), ({"k": 10}, "too few"), ({"beta": 20}, "drew")]
+)
+def test_no_dinosaur_is_claimed_where_none_is_drawn(module, settings, said):
+    told, legs = module.evaluate(
+        """(settings) => {
+        const s = T.settingsFrom(settings), p = T.pupil(s), m = p.state.memories;
+        p.learn(T.STEPS);
+        const near = (b) => Math.min(...Array.from({length: s.k}, (_, i) =>
+          Math.hypot(T.POINTS[2 * b] - m[2 * i], T.POINTS[2 * b + 1] - m[2 * i + 1])));
+        const far = T.farthest(m), n = T.dead(m, s.beta).filter(Boolean).length;
+        const all = Array.from({length: T.POINTS.length / 2}, (_, b) => near(b));
+        return [T.tell(n, s, far).join(" "), Math.abs(Math.max(...all) - far)];
+    }""",
+        settings,
+    )
+    assert said in told and legs < 1e-12
 
 
 @pytest.mark.parametrize("noise", ["9", "x", ""])

@@ -54,6 +54,27 @@ def test_no_sentence_outlives_its_picture(stage, name, change):
     assert not early, f"said before the end: {early[0]}"
 
 
+def test_axes_are_never_empty(stage):
+    """What is measured in the page takes its time; until then the picture says so."""
+    page = stage("capacity").page
+    shown = page.evaluate(
+        """() => {
+      const plot = document.querySelector('.amx-capacity .curve svg');
+      const look = () => [plot.querySelectorAll('.mine, .other').length,
+                          plot.textContent.includes('measuring')];
+      const seen = [look()];
+      return new Promise((done) => {
+        const next = () => {
+          seen.push(look());
+          if (seen.at(-1)[0] === 4) done(seen); else requestAnimationFrame(next);
+        };
+        next();
+      });
+    }"""
+    )
+    assert [0, True] in shown and all((curves == 0) == said for curves, said in shown)
+
+
 # ----------------------------------------------------------------------- words against numbers
 
 

@@ -484,7 +484,13 @@ class Curve {
     this.y = (e) => h - bottom - (e / most) * (h - bottom - top);
     this.box = { w, h, right, floor: h - bottom, top, most };
     size(this.plot, w, h);
-    this.plot.replaceChildren(...this.axes(left), ...this.curves(), ...this.names(), ...this.here());
+    this.plot.replaceChildren(
+      ...this.axes(left),
+      ...this.curves(),
+      ...this.names(),
+      ...this.here(),
+      ...this.waiting(),
+    );
     const like = nice(1 / SIDE);
     const where = "n\u00a0=\u00a02";
     const noise = `Random patterns overlap by ${like}: here ${where} does break near 0.138\u00a0D.`;
@@ -507,6 +513,12 @@ class Curve {
       svg("line", { class: "limit", x1: limit, x2: limit, y1: top - 4, y2: floor }),
       text(limit + 5, top + 4, `0.138 D = ${Math.round(LIMIT)}`, "halo"),
     ];
+  }
+
+  /** A word instead of empty axes. */
+  waiting() {
+    const place = { x: this.box.w / 2, y: this.box.floor / 2, class: "mid" };
+    return RULES.some((n) => this.of(n)) ? [] : [svg("text", place, "measuring \u2026")];
   }
 
   /** The curves that are measured, the chosen one last and on top. */

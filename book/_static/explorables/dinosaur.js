@@ -49,6 +49,7 @@ export const STEPS = 3000; // half of EM's 6000, at twice its rate
 const LR = 0.014;
 const BATCH = 64;
 const LAST_NOISE = 0.1;
+const GAP = 0.35; // a point of the outline that is farther from every memory is not drawn
 const SPREAD = 1.5; // of the memories at the start
 const EDGE = 3.5; // the picture shows -EDGE..EDGE
 const DEAD = 0.05; // of a fair share
@@ -212,8 +213,27 @@ function reason({ noise, beta }) {
   return "Other memories answer for everything that falls near them.";
 }
 
+/** How far the loneliest point of the dinosaur is from the memory that is nearest to it. */
+export function farthest(memories) {
+  let far = 0;
+  for (let b = 0; b < POINTS.length; b += 2) {
+    let near = Infinity;
+    for (let m = 0; m < memories.length; m += 2) {
+      near = Math.min(near, Math.hypot(POINTS[b] - memories[m], POINTS[b + 1] - memories[m + 1]));
+    }
+    far = Math.max(far, near);
+  }
+  return far;
+}
+
 /** What happened, in words. */
-export function tell(count, { noise, k, beta }) {
+export function tell(count, { noise, k, beta }, far) {
+  if (far > GAP && count / k < 0.05) {
+    const few = "They are too few for so long a line.";
+    const wide =
+      "So wide a valley answers for many points: memories gather in few places, legs are lost.";
+    return [`${k - count} of ${k} memories are alive, and there is no dinosaur.`, k < 30 ? few : wide, ""];
+  }
   const drew = `${k - count} of ${k} memories drew the dinosaur`;
   if (count === 0) return [`${drew}.`, "Every one of them answers for a piece of the line.", "good"];
   const are = count === 1 ? "One is dead" : `${count} are dead`;
@@ -343,7 +363,8 @@ class Dinosaur {
       if (done || !still) this.draw();
       return done;
     };
-    this.life.steps(frame, () => this.life.say(...tell(this.trace.at(-1).d, this.life.now)), after);
+    const told = () => tell(this.trace.at(-1).d, this.life.now, farthest(this.student.state.memories));
+    this.life.steps(frame, () => this.life.say(...told()), after);
   }
 
   controls() {

@@ -203,7 +203,8 @@ export function tell(ride, settings) {
 function inventory(found, named) {
   const one = ({ size: count, at }) =>
     `${count} ${count > 1 ? "tokens" : "token"}${at && named ? ` at ${at}` : ""}`;
-  return found.slice(0, 4).map(one).join(", ") + (found.length > 4 ? ", …" : "");
+  const more = found.length > 4 ? ` and ${found.length - 4} more` : "";
+  return found.slice(0, 4).map(one).join(", ") + more;
 }
 
 function tellAttention(ride, found, list, fall) {
