@@ -13,8 +13,8 @@ The words that go with it, here and in :mod:`amtutor.fast`:
 ======== ===========================================================================================
 clamped  an overlap c without the bit that is asked; with the bit it is h = c + p, p = xi sigma
 vote     xi G(c), what a memory says at a bit; the sum of all votes decides
-level,   the two halves of G as a function of h: G(h - p) = level(h) + p tilt(h), so that all bits
-tilt     are asked by one matrix product (``margins``)
+level    and *tilt* are the two halves of G as a function of h, G(h - p) = level(h) + p tilt(h), so
+         that all bits are asked by one matrix product (``margins``)
 margin   the sum of votes times the bit: by how much the bit is held; negative, it wants to flip
 slack    a bound on the rounding error of such a sum; inside it, whole numbers decide
 ======== ===========================================================================================

@@ -92,7 +92,9 @@ class EnergyAttention(Attention):
     one layer, with masks and with names for its parts.
 
     Args:
-        dim: D. n_heads, head_dim: H and Y. beta: > 0, :math:`1/\sqrt{Y}` unless given.
+        dim: D.
+        n_heads, head_dim: H and Y.
+        beta: > 0, :math:`1/\sqrt{Y}` unless given.
         exclude_self: leave out B = C (as in MM; without it a token may attend to itself).
 
     Raises:

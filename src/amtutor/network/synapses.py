@@ -410,7 +410,8 @@ class Attention(Synapse):
 
     Args:
         query_dim, key_dim: last dimension of the two layers; one layer if ``key_dim`` is None.
-        n_heads, head_dim: H and Y. beta: > 0, :math:`1/\sqrt{Y}` unless given.
+        n_heads, head_dim: H and Y.
+        beta: > 0, :math:`1/\sqrt{Y}` unless given.
         exclude_self: leave out B = C (one layer only).
 
     Raises:
