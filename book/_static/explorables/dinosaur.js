@@ -230,8 +230,7 @@ export function farthest(memories) {
 export function tell(count, { noise, k, beta }, far) {
   if (far > GAP && count / k < 0.05) {
     const few = "They are too few for so long a line.";
-    const wide =
-      "So wide a valley answers for many points: memories gather in few places, legs are lost.";
+    const wide = "So wide a valley answers for many points: memories gather in few places, legs are lost.";
     return [`${k - count} of ${k} memories are alive, and there is no dinosaur.`, k < 30 ? few : wide, ""];
   }
   const drew = `${k - count} of ${k} memories drew the dinosaur`;
