@@ -25,7 +25,7 @@ DESCRIPTION = (
 )
 
 
-def finish(text: str, context: dict, images: Path) -> str:
+def finish(text: str, context: dict, images: Pictures) -> str:
     """A page as it goes to the reader."""
     for step in (without_heavy_scripts, without_second_title, accessible):
         text = step(text)
@@ -55,7 +55,20 @@ def with_formulas(text: str, root: str) -> str:
     return re.sub(r'(?=<link[^>]*href="[^"]*site\.css)', tags, text, count=1)
 
 
-def with_lazy_pictures(text: str, images: Path) -> str:
+class Pictures:
+    """Where the pictures of the pages lie: their copies come into the site last of all."""
+
+    def __init__(self, app: Sphinx):
+        self.app = app
+
+    def file(self, name: str) -> Path:
+        """The file behind `_images/name`."""
+        sources = self.app.builder.images
+        source = next((s for s, copy in sources.items() if copy == name), f"_images/{name}")
+        return Path(self.app.srcdir) / source
+
+
+def with_lazy_pictures(text: str, images: Pictures) -> str:
     """Pictures have their size, so that nothing jumps, and all but the first load when needed."""
     count = 0
 
@@ -66,7 +79,7 @@ def with_lazy_pictures(text: str, images: Path) -> str:
             return tag
         count += 1
         late = ' loading="lazy" decoding="async"' if count > 1 else ""
-        size = _size(tag, images / unquote(source.split("?")[0].rsplit("/", 1)[-1]))
+        size = _size(tag, images.file(unquote(source.split("?")[0].rsplit("/", 1)[-1])))
         tag = re.sub(r' style="width: \d+px;"', "", tag) if size else tag
         return tag.replace("<img ", f"<img{size}{late} ", 1)
 
@@ -76,8 +89,12 @@ def with_lazy_pictures(text: str, images: Path) -> str:
 
 def _size(tag: str, path: Path) -> str:
     """Width and height as attributes, in the page's pixels; nothing where they are not known."""
-    if "width=" in tag or path.suffix not in {".png", ".webp", ".jpg"} or not path.exists():
+    known = {".png", ".webp", ".jpg", ".svg"}
+    if "width=" in tag or path.suffix not in known or not path.exists():
         return ""
+    if path.suffix == ".svg":
+        sides = dict(re.findall(r'\b(width|height)="(\d+)"', path.read_text("utf-8")[:1000]))
+        return "".join(f' {side}="{pixels}"' for side, pixels in sides.items())
     with Image.open(path) as picture:
         width, height = picture.size
     shown = re.search(r'style="width: (\d+)px;"', tag)
@@ -170,6 +187,6 @@ def wrap(app: Sphinx) -> None:
     """Let every page that the builder's templates render go through `finish`."""
     if app.builder.format != "html":
         return
-    templates, images = app.builder.templates, Path(app.outdir) / "_images"
+    templates, images = app.builder.templates, Pictures(app)
     render = templates.render
     templates.render = lambda name, context: finish(render(name, context), context, images)

@@ -95,11 +95,15 @@
   function toPaper() {
     if (before) return;
     const html = document.documentElement;
-    before = { theme: html.dataset.theme, opened: [] };
+    before = { theme: html.dataset.theme, opened: [], movies: [] };
     html.dataset.theme = "light";
     html.dataset.printCode = wants.has("code") ? "open" : "out";
     html.dataset.printSolutions = wants.has("solutions") ? "open" : "out";
     for (const picture of document.querySelectorAll("img[loading=lazy]")) picture.loading = "eager";
+    for (const slider of document.querySelectorAll(".am-movie input[type=range]")) {
+      before.movies.push([slider, slider.value]);
+      turn(slider, slider.max); // paper shows where it ended
+    }
     for (const fold of document.querySelectorAll("details:not([open])")) {
       const solution = fold.closest(".solution") || fold.matches(".solution");
       if (fold.matches(".hide") ? wants.has("code") || solution : true) {
@@ -116,10 +120,16 @@
     return Promise.allSettled(pictures.map((picture) => picture.decode()));
   }
 
+  function turn(slider, value) {
+    slider.value = value;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
   function toScreen() {
     if (!before) return;
     document.documentElement.dataset.theme = before.theme;
     for (const fold of before.opened) fold.open = false;
+    for (const [slider, value] of before.movies) turn(slider, value);
     before = null;
   }
 

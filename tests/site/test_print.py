@@ -70,6 +70,28 @@ def test_no_line_of_code_is_cut(paper):
     assert not paper(CHAPTER, "code,solutions").evaluate(WIDER)
 
 
+def test_what_is_opened_for_paper_is_there_at_once(paper):
+    """A fold that fades in while the sheet is drawn would be printed pale."""
+    page = paper(CHAPTER, "code,solutions")
+    pale = page.evaluate(
+        """() => [...document.querySelectorAll('details.hide pre')].filter((e) => {
+          for (let p = e; p; p = p.parentElement) {
+            if (getComputedStyle(p).opacity < 1 || p.getAnimations().length) return true;
+          }
+        }).length"""
+    )
+    assert pale == 0
+
+
+def test_a_movie_prints_where_it_ended(paper):
+    page = paper(CHAPTER)
+    step = page.locator(".am-movie-step").first
+    last = page.locator(".am-movie input[type=range]").first.get_attribute("max")
+    assert step.inner_text() == last != "0"
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert step.inner_text() == "0"
+
+
 def test_a_live_figure_prints_its_picture(paper, path):
     page = paper(path)
     pictures = page.locator(".explorable-print")
