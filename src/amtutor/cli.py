@@ -186,6 +186,8 @@ def show_presets(args: argparse.Namespace) -> None:
         task = find_task(preset.config.task)(preset.config)
         count = count_parameters(task) or count_parameters(task, device="cpu")
         row |= {"parameters": count, "images_seen": seen}
+        if preset.reported:
+            row["reported"] = preset.reported
         rows.append({**row, "config": preset.config.to_dict()})
     if args.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))

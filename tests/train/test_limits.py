@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from amtutor.train import limits
+from amtutor.train import find_task, limits, load_preset, preset_names
 
 
 @pytest.fixture
@@ -48,3 +48,9 @@ def test_weights_are_counted_four_times(kilobyte):
     limits.check_model(Task(75, "cpu"))
     with pytest.raises(ValueError, match="the model: 76 parameters"):
         limits.check_model(Task(76, "cpu"))
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_model_that_ships_can_be_counted_before_it_takes_memory(name):
+    config = load_preset(name).config
+    assert limits.count_parameters(find_task(config.task)(config)) > 0

@@ -368,9 +368,9 @@ class _Normalised(Lagrangian):
         self.eps = float(_check.positive("eps", eps))
         self._shaped_by = (*self._shaped_by, "eps")
         self.dim = None if dim is None else _check.count("dim", dim)
-        if delta is None and dim is not None and learnable:
-            delta = torch.zeros(dim)
-        if delta is not None and _check.floating("delta", delta).shape != (self.dim,):
+        if delta is None and self.dim is not None and learnable:
+            delta = torch.zeros(self.dim)  # ours, and on whatever device a model is built on
+        elif delta is not None and _check.floating("delta", delta).shape != (self.dim,):
             raise ValueError(f"delta: got a {_check.describe(delta)}, expected shape ({dim},)")
         if delta is not None and learnable and not isinstance(delta, nn.Parameter):
             delta = nn.Parameter(delta.detach().clone())

@@ -181,7 +181,8 @@ class Bias(Synapse):
     def __init__(self, *shape: int, bias: Tensor | None = None):
         super().__init__()
         self.shape = _shape("shape", shape)
-        self.bias = _weight(torch.zeros(self.shape) if bias is None else bias, self.shape, 0, None)
+        start = torch.zeros(self.shape, device="cpu") if bias is None else bias
+        self.bias = _weight(start, self.shape, 0, None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Energy, one value per leading index."""

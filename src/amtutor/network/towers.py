@@ -117,8 +117,8 @@ def coupling_norm(synapse, *shapes: tuple[int, ...], rounds: int = 100) -> float
     """
     weight = next(synapse.parameters())
     g = torch.Generator().manual_seed(0)
-    a = torch.randn(shapes[0], generator=g).to(weight)
-    b = torch.zeros(shapes[1]).to(weight)
+    a = torch.randn(shapes[0], generator=g, device="cpu").to(weight)  # where the generator is
+    b = weight.new_zeros(shapes[1])
     size = 0.0
     for _ in range(rounds):
         b = synapse.currents(a / a.norm(), b, wanted=(False, True))[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Preset:
     about: str
     source: str
     config: Settings
+    reported: dict[str, Any] = field(default_factory=dict)  # what the paper says came out
 
 
 def preset_names() -> list[str]:
@@ -53,7 +54,8 @@ def load_preset(name: str, sets: list[str] | None = None) -> Preset:
         )
     if changes:
         config = from_dict(cls, {**config.to_dict(), **changes})
-    return Preset(path.stem, body.get("about", ""), body.get("source", ""), config)
+    said = body.get("reported", {})
+    return Preset(path.stem, body.get("about", ""), body.get("source", ""), config, said)
 
 
 def read_config(path: Path, body: dict[str, Any]) -> Settings:
@@ -64,6 +66,8 @@ def read_config(path: Path, body: dict[str, Any]) -> Settings:
     for key in _TEXTS:
         if not isinstance(body.get(key, ""), str):
             raise ValueError(f"{path}: {key} = {body[key]!r}: expected text")
+    if not isinstance(body.get("reported", {}), dict):
+        raise ValueError(f"{path}: reported = {body['reported']!r}: expected an object")
     if body.get("module") and not known_task(values["task"]):
         import_tasks(body["module"])
     try:

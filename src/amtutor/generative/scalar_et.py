@@ -1,0 +1,339 @@
+r"""Pictures with one true energy: the field is the gradient of a scalar, by automatic derivative.
+
+Two forms. The first one asks how far a picture is from its own decoded self, and how its small
+neighbourhoods look:
+
+.. math:: E(x, y) = \frac s2\, \bigl\| x - D(x, y) \bigr\|^2
+                    + \sum_k w_k \sum_p \sqrt{1 + (F_k * x + b_k)_p^2}
+
+D is an Energy Transformer from picture to picture (`amtutor.generative.et_eqm`, with a
+convolution in front), the second sum a convolutional synapse with a Lagrangian of its own, as in
+chapter 4: its gradient is :math:`F^\top * \bigl(w\, u / \sqrt{1 + u^2}\bigr)`. The second form adds
+the energies of the blocks themselves, and a cone that keeps far pictures from running away:
+
+.. math:: E(x, y) = \sum_l \frac{\kappa_l}{N} E_l\bigl(g_l(x, y)\bigr)
+                    + c \sqrt{\|x - m\|^2 + \delta^2} + \text{(the local sum)}
+
+Both are *one* energy of pixels and class: along ``x - eta * field(x, y)`` it falls, for eta small
+enough, in ``no_grad`` as well. Training differentiates the gradient once more, which costs about
+three times the arithmetic of a free field.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from amtutor import _check
+from amtutor.generative.et_eqm import ClassHead, PatchTokens, filters, look_at, through
+from amtutor.network.energy_transformer import EnergyTransformerBlock
+
+__all__ = ["BlockEnergyModel", "DecodedDistance", "LocalEnergy", "compiled_field"]
+
+
+class LocalEnergy(nn.Module):
+    r"""Sum over places of :math:`w_k \sqrt{1 + (F_k * x + b_k)^2}`: (B, C, H, W) -> (B,).
+
+    Convex bowls around what each filter likes not to see, where :math:`w_k > 0`; what it likes to
+    see, where :math:`w_k < 0`. The weights start at zero.
+
+    Args:
+        channels: C. n_filters: k. size: odd, pixels a side.
+
+    >>> LocalEnergy(1, n_filters=4)(torch.zeros(2, 1, 6, 6)).tolist()
+    [0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        n_filters: int = 48,
+        size: int = 5,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        channels = _check.count("channels", channels)
+        self.filters, self.bias = filters(channels, n_filters, size, generator=generator)
+        self.weight = nn.Parameter(torch.zeros(len(self.filters)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One value for each picture."""
+        u = F.conv2d(x, self.filters, self.bias, padding="same")
+        return ((1 + u.square()).sqrt().sum((-2, -1)) * self.weight).sum(-1)
+
+    def gradient(self, x: Tensor) -> Tensor:
+        r"""Closed form, :math:`F^\top * (w\,u/\sqrt{1 + u^2})`: (B, C, H, W) -> the same."""
+        u = F.conv2d(x, self.filters, self.bias, padding="same")
+        bent = self.weight[:, None, None] * u * torch.rsqrt(1 + u.square())
+        return F.conv_transpose2d(bent, self.filters, padding=self.filters.shape[-1] // 2)
+
+
+class _Scalar(nn.Module):
+    """What both forms share: stem, tokens, classes; a field that is the gradient of the energy."""
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        patch_size: int,
+        dim: int,
+        n_heads: int,
+        head_dim: int,
+        n_memories: int,
+        depth: int,
+        positions: str,
+        n_classes: int,
+        exclude_self: bool,
+        stem: int,
+        n_filters: int,
+        filter_size: int,
+        generator: torch.Generator | None,
+    ):
+        super().__init__()
+        self.null = _check.count("n_classes", n_classes)
+        shape = _check.sizes("shape", shape, dims=(3,), expected="(C, H, H)")
+        stem = _check.count("stem", stem, least=0)
+        if stem:
+            self.stem, self.stem_bias = filters(shape[0], stem, 3, generator=generator)
+        self.tokens = PatchTokens(
+            (shape[0] + stem, *shape[1:]),
+            patch_size=patch_size,
+            dim=dim,
+            positions=positions,
+            generator=generator,
+        )
+        self.shape = shape
+        self.blocks = nn.ModuleList(
+            EnergyTransformerBlock(
+                dim,
+                n_heads=n_heads,
+                head_dim=head_dim,
+                n_memories=n_memories,
+                exclude_self=exclude_self,
+                generator=generator,
+            )
+            for _ in range(_check.count("depth", depth))
+        )
+        # What training may put in the gradient's place, see `compiled_field`.
+        self.field_by: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.local = None
+        if _check.count("n_filters", n_filters, least=0):
+            self.local = LocalEnergy(
+                shape[0], n_filters=n_filters, size=filter_size, generator=generator
+            )
+
+    def energy(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return one value for each picture, (B, C, H, H) -> (B,); labels None is "no class"."""
+        return self._energy(x, look_at(x, labels, self.shape, self.null))
+
+    def _energy(self, x: Tensor, labels: Tensor) -> Tensor:
+        raise NotImplementedError  # of the two forms below
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Pixels and what the stem makes of them, as tokens."""
+        if not hasattr(self, "stem"):
+            return self.tokens(x)
+        u = F.conv2d(x, self.stem, self.stem_bias, padding="same")
+        return self.tokens(torch.cat([x, F.silu(u)], 1))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        r"""The field :math:`\partial E / \partial x`; its own gradients flow where they are wanted.
+
+        Under ``no_grad`` and ``inference_mode`` it is the same gradient.
+        """
+        labels = look_at(x, labels, self.shape, self.null)
+        wanted = torch.is_grad_enabled()
+        if wanted and self.field_by is not None:
+            return self.field_by(x, labels)
+        with torch.inference_mode(False), torch.enable_grad():
+            if not (wanted and x.requires_grad):
+                x = x.detach().clone().requires_grad_()
+            energy = self._energy(x, labels.clone()).sum()
+            (field,) = torch.autograd.grad(energy, x, create_graph=wanted)
+        return field
+
+
+class DecodedDistance(_Scalar):
+    r"""The first form: half the squared distance to a decoded picture, and a local energy.
+
+    Args:
+        shape: (C, H, H), pixels in [-1, 1]. patch_size, dim, n_heads, head_dim, n_memories: sizes.
+        depth: L blocks. descent_steps, step_size: T and alpha, of the tokens in each block.
+        positions, n_classes, exclude_self: as `EnergyTransformerField`.
+        stem: channels of a 3 x 3 convolution in front, 0 for none.
+        n_filters, filter_size: of the local energy, 0 filters for none.
+
+    Raises:
+        ValueError: an argument has the wrong range.
+
+    >>> net = DecodedDistance((1, 4, 4), patch_size=2, dim=8, n_heads=2, head_dim=4, n_memories=16)
+    >>> x = torch.randn(3, 1, 4, 4)
+    >>> net.energy(x).shape, net(x).shape
+    (torch.Size([3]), torch.Size([3, 1, 4, 4]))
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (3, 32, 32),
+        *,
+        patch_size: int = 4,
+        dim: int = 96,
+        n_heads: int = 4,
+        head_dim: int = 16,
+        n_memories: int = 384,
+        depth: int = 2,
+        descent_steps: int = 1,
+        step_size: float = 1.0,
+        positions: str = "sinusoidal",
+        n_classes: int = 10,
+        exclude_self: bool = True,
+        stem: int = 16,
+        n_filters: int = 48,
+        filter_size: int = 5,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__(
+            shape,
+            patch_size=patch_size,
+            dim=dim,
+            n_heads=n_heads,
+            head_dim=head_dim,
+            n_memories=n_memories,
+            depth=depth,
+            positions=positions,
+            n_classes=n_classes,
+            exclude_self=exclude_self,
+            stem=stem,
+            n_filters=n_filters,
+            filter_size=filter_size,
+            generator=generator,
+        )
+        self.descent_steps = _check.count("descent_steps", descent_steps, least=0)
+        self.step_size = _check.positive("step_size", step_size)
+        self.head = ClassHead(
+            dim,
+            n_classes=n_classes,
+            shape=self.shape,
+            patch_size=patch_size,
+            generator=generator,
+        )
+        self.stiffness = nn.Parameter(torch.ones(()))
+
+    def decoded(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """D(x, y): what the tokens make of a picture, (B, C, H, H)."""
+        return self._decoded(x, look_at(x, labels, self.shape, self.null))
+
+    def _decoded(self, x: Tensor, labels: Tensor) -> Tensor:
+        z = through(self.blocks, self._seen(x), self.descent_steps, self.step_size)
+        return self.head(z, labels)
+
+    def _energy(self, x: Tensor, labels: Tensor) -> Tensor:
+        away = (x - self._decoded(x, labels)).square().flatten(1).sum(1)
+        energy = 0.5 * self.stiffness * away
+        return energy if self.local is None else energy + self.local(x)
+
+
+class BlockEnergyModel(_Scalar):
+    r"""The second form: the blocks' own energies under one sum, a cone, and a local energy.
+
+    The class is added to every token. Between blocks tokens take one step, as in the paper's model.
+
+    Args:
+        shape, patch_size, ..., filter_size: as `DecodedDistance`.
+        corner: delta > 0, where the cone's tip is round, in units of :math:`\sqrt{CHW}`.
+
+    Raises:
+        ValueError: an argument has the wrong range.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (3, 32, 32),
+        *,
+        patch_size: int = 4,
+        dim: int = 96,
+        n_heads: int = 4,
+        head_dim: int = 16,
+        n_memories: int = 384,
+        depth: int = 2,
+        step_size: float = 1.0,
+        positions: str = "sinusoidal",
+        n_classes: int = 10,
+        exclude_self: bool = True,
+        stem: int = 16,
+        n_filters: int = 48,
+        filter_size: int = 5,
+        corner: float = 0.2,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__(
+            shape,
+            patch_size=patch_size,
+            dim=dim,
+            n_heads=n_heads,
+            head_dim=head_dim,
+            n_memories=n_memories,
+            depth=depth,
+            positions=positions,
+            n_classes=n_classes,
+            exclude_self=exclude_self,
+            stem=stem,
+            n_filters=n_filters,
+            filter_size=filter_size,
+            generator=generator,
+        )
+        self.step_size = _check.positive("step_size", step_size)
+        self.corner = _check.positive("corner", corner) * math.sqrt(math.prod(self.shape))
+        self.classes = nn.Parameter(torch.zeros(self.null + 1, dim))
+        self.share = nn.Parameter(torch.ones(len(self.blocks)))
+        self.slope = nn.Parameter(torch.ones(()))
+        self.middle = nn.Parameter(torch.zeros(self.shape))
+
+    def _energy(self, x: Tensor, labels: Tensor) -> Tensor:
+        z = self._seen(x) + self.classes[labels][:, None]
+        energy = self.slope * ((x - self.middle).square().flatten(1).sum(1) + self.corner**2).sqrt()
+        for share, each in zip(self.share, self.blocks, strict=True):
+            block = cast(EnergyTransformerBlock, each)
+            g = block.norm.activation(z)
+            energy = energy + share * block.energy(g) / z.shape[-2]
+            z = z - self.step_size * block.gradient(g)
+        return energy if self.local is None else energy + self.local(x)
+
+
+def compiled_field(model: nn.Module, **options) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the field of a scalar model as one compiled function, for training.
+
+    ``torch.compile(torch.func.grad(energy))``, of which an ordinary backward pass gives right
+    second derivatives (`torch.autograd.grad` inside a compiled function does not). Where compiling
+    fails a warning says so, and the same function is called as it is.
+
+    Args:
+        model: `DecodedDistance` or `BlockEnergyModel`. options: of ``torch.compile``.
+
+    Raises:
+        TypeError: the model has no energy.
+    """
+    if not isinstance(model, _Scalar):
+        raise TypeError(f"model: got a {_check.describe(model)}, expected a model with an energy")
+    gradient = torch.func.grad(lambda x, labels: model._energy(x, labels).sum())
+    ways = [torch.compile(gradient, **options)]
+
+    def field(x: Tensor, labels: Tensor) -> Tensor:
+        try:
+            return ways[0](x, labels)
+        except Exception as error:  # what a compiler may raise is not ours to know
+            if ways[0] is gradient:
+                raise
+            reason = " ".join(str(error).split())[:200]
+            warnings.warn(f"not compiled, the plain gradient is taken: {reason}", stacklevel=2)
+            ways[0] = gradient
+            return gradient(x, labels)
+
+    return field
