@@ -18,7 +18,7 @@ from contract import ROOMS, Finding, Public, table, walk
 
 from amtutor import data
 from amtutor.evaluate import c10, damage, features
-from amtutor.generative import diffusion, latent, phases, score_networks
+from amtutor.generative import diffusion, et_eqm, latent, phases, scalar_et, score_networks, sit
 from amtutor.memory import (
     capacity,
     clustering,
@@ -73,6 +73,27 @@ def small_hidden() -> torch.Tensor:
 def small_shape() -> latent.Shape:
     sizes = {"width": 4, "multipliers": (1, 1), "blocks": 1, "attention": (4,), "size": 8}
     return latent.Shape(**sizes, n_heads=2, groups=2)
+
+
+FIELD_SIZES = {
+    **{"patch_size": 2, "dim": 8, "n_heads": 2, "head_dim": 4, "n_memories": 6},
+    **{"depth": 1, "n_classes": 3},
+}
+
+
+def small_field(kind: type = et_eqm.EnergyTransformerField, **more: Any) -> torch.nn.Module:
+    g = torch.Generator().manual_seed(0)
+    return kind((1, 4, 4), **FIELD_SIZES | more, generator=g)
+
+
+def small_sit() -> sit.SiT:
+    g = torch.Generator().manual_seed(0)
+    sizes = {"patch_size": 2, "dim": 8, "n_heads": 2, "depth": 1, "n_classes": 3}
+    return sit.SiT((1, 4, 4), **sizes, generator=g)
+
+
+def grey() -> torch.Tensor:
+    return draw(2, 1, 4, 4)
 
 
 def small_latent() -> latent.LatentMemory:
@@ -337,6 +358,40 @@ BY_CALL: dict[str, dict[str, Any]] = {
     "generative.latent.coupled_loss": {"x": lambda: draw(B, 7, seed=5)},
     "generative.latent.parameter_counts": {"model": small_latent},
     "generative.latent.sample_latents": {"n": None, "start": lambda: draw(B, D)},
+    "generative.equilibrium.*": {
+        "field": lambda: lambda x, labels: 0.5 * x,
+        "energy": lambda: lambda x, labels: 0.25 * x.square().sum(-1),
+        "gamma": lambda: torch.tensor([0.2, 0.5, 0.9]),
+        "x": lambda: draw(B, D),
+        "noise": lambda: draw(B, D, seed=5),
+        "start": lambda: draw(B, D),
+        "labels": lambda: torch.tensor([0, 1, 2]),
+        "schedule": lambda: lambda gamma: 1 - gamma,
+        "distance": lambda: draw(B).abs(),
+        "reach": lambda: 2.0,
+        "travel": lambda: 0.3,
+        "step_size": lambda: 0.1,
+        "null": lambda: 3,
+    },
+    "generative.equilibrium.piecewise_decay": {"start": lambda: 1.4},
+    "generative.equilibrium.guided_by_weight": {"weight": lambda: 1.5},
+    "generative.equilibrium.guided_by_scale": {"scale": lambda: 2.5},
+    **{
+        f"generative.{room}.*": {
+            "shape": lambda: (1, 4, 4),
+            "x": grey,
+            "labels": lambda: torch.tensor([0, 3]),
+            "positions": lambda: "learned",
+            "gamma": None,
+            "n_filters": lambda: 2,
+            "filter_size": lambda: 3,
+            "stem": lambda: 2,
+            **{k: lambda v=v: v for k, v in FIELD_SIZES.items()},
+        }
+        for room in ("et_eqm", "sit", "scalar_et")
+    },
+    "generative.et_eqm.sinusoidal_positions": {"side": lambda: 2},
+    "generative.scalar_et.LocalEnergy": {"channels": lambda: 1, "size": lambda: 3},
     "generative.phases.*": {
         "samples": lambda: draw(6, 2),
         "data": lambda: draw(K, 2, seed=1),
@@ -600,6 +655,12 @@ MAKE: dict[str, Any] = {
     "generative.diffusion.Process": diffusion.VarianceExploding,
     "generative.diffusion.VarianceExploding": diffusion.VarianceExploding,
     "generative.diffusion.OrnsteinUhlenbeck": diffusion.OrnsteinUhlenbeck,
+    "generative.et_eqm.EnergyTransformerField": small_field,
+    "generative.scalar_et.BlockEnergyModel": lambda: small_field(scalar_et.BlockEnergyModel),
+    "generative.scalar_et.DecodedDistance": lambda: small_field(scalar_et.DecodedDistance),
+    "generative.scalar_et.LocalEnergy": lambda: scalar_et.LocalEnergy(1, n_filters=2, size=3),
+    "generative.sit.SiT": small_sit,
+    "generative.et_eqm.PatchTokens": lambda: et_eqm.PatchTokens((1, 4, 4), patch_size=2, dim=8),
     "generative.latent.Decoder": lambda: latent.Decoder(D, shape=small_shape()),
     "generative.latent.Encoder": lambda: latent.Encoder(D, shape=small_shape()),
     "generative.latent.LatentMemory": small_latent,
@@ -683,6 +744,9 @@ APART = {
     "data.cifar.read_cifar10_batch": "takes a file: tests/data",
     "data.idx.read_idx": "takes a file: tests/data",
     "data.idx.parse_idx": "takes the bytes of a file: tests/data",
+    "generative.et_eqm.PatchTokens.forward": "a part of a field: the door is the field",
+    "generative.et_eqm.ClassHead*": "a part of a field: the door is EnergyTransformerField",
+    "generative.scalar_et.compiled_field": "compiles: tests/generative",
     "generative.score_networks.build": "takes what a file holds: tests/generative",
     "generative.score_networks.load": "takes a name of a file: tests/generative",
     "generative.score_networks.stored_points": "takes a name of a file: tests/generative",
@@ -719,6 +783,21 @@ LAWS = ("diffusion", "scale", "width", "perturb")  # time 0 is a time
 
 # What a number of this name may be: above zero (where nothing is said), of any sign, a share of 1.
 RANGES = {
+    **{f"generative.equilibrium.{f}.a": "least" for f in ("bowl", "noise_left", "truncated_decay")},
+    "generative.equilibrium.noise_left.travel": "least",
+    "generative.equilibrium.guided_by_weight.null": "least",
+    "generative.equilibrium.guided_by_scale.null": "least",
+    "generative.equilibrium.guided_by_weight.weight": "least",
+    "generative.equilibrium.guided_by_scale.scale": "least",
+    **{
+        f"generative.{kind}.{count}": "least"
+        for kind in (
+            "et_eqm.EnergyTransformerField",
+            "scalar_et.DecodedDistance",
+            "scalar_et.BlockEnergyModel",
+        )
+        for count in ("n_filters", "stem", "descent_steps")
+    },
     "seed": "least",
     "random_state": "least",
     "tol": "least",
@@ -828,6 +907,11 @@ RIGHT: dict[tuple[str, str], str] = {
     ("generative.diffusion.*.perturb.y", "shape"): "any D",
     ("generative.diffusion.[pr]*.x", "shape"): "any D: the score knows",
     ("generative.fields.*.x", "shape"): "any D: the field knows",
+    ("generative.equilibrium.*_decay.gamma", "rank shape"): "any shape",
+    ("generative.equilibrium.bowl.distance", "rank shape"): "any shape",
+    ("generative.equilibrium.noise_left.travel", "type"): "a number or any tensor of them",
+    ("generative.equilibrium.sample*.start", "shape"): "any D: the field knows",
+    ("generative.scalar_et.LocalEnergy.*.x", "shape"): "any height and width",
     ("generative.latent.Shape.attention", "rank"): "any number of sides",
     ("generative.latent.replace_memories.counts", "dtype"): "only their order counts",
     ("generative.latent.rms_norm.z", "shape"): "any D",

@@ -144,7 +144,8 @@ def eqm_target(
     (tensor([[0.8000, 0.8000]]), tensor([[-4.0000, -4.0000]]))
     """
     _check.floating("x", x)
-    if _check.same_kind("noise", noise, x).shape != x.shape or x.ndim < 2:
+    _check.same_kind("noise", _check.floating("noise", noise), x)
+    if noise.shape != x.shape or x.ndim < 2:
         raise ValueError(
             f"noise: got a {_check.describe(noise)}, expected the shape of x, (B, ...), which is "
             f"{tuple(x.shape)}"
@@ -182,6 +183,8 @@ def eqm_loss(
     if not callable(field):
         raise TypeError(f"field: got a {_check.describe(field)}, expected f(x, labels)")
     place, wanted = eqm_target(x, noise, gamma, schedule=schedule)
+    if labels is not None:
+        check_labels(labels, x)
     found = field(place, labels)
     if not isinstance(found, Tensor) or found.shape != x.shape:
         raise ValueError(
@@ -208,7 +211,12 @@ def bowl(distance: Tensor, reach: Any, *, a: float = 0.8, scale: float = 4.0) ->
     tensor([0.0000, 0.4000, 3.6000])
     """
     a, scale = _check.between("a", a, 0, 1, ends="[)"), _check.positive("scale", scale)
-    reach = _check.positive("reach", reach) if not isinstance(reach, Tensor) else reach
+    if not isinstance(reach, Tensor):
+        reach = _check.positive("reach", reach)
+    elif reach.shape != _check.floating("distance", distance).shape or not (reach > 0).all():
+        raise ValueError(
+            f"reach: got a {_check.describe(reach)}, expected a number > 0, or as many as distances"
+        )
     if (_check.floating("distance", distance) < 0).any():
         raise ValueError(f"distance: got {float(distance.min()):g}, expected distances >= 0")
     near = (1 - a) * reach
@@ -428,11 +436,20 @@ def _check_walk(field: Any, start: Any, labels: Any, energy: Any) -> None:
             raise TypeError(f"{name}: got a {_check.describe(f)}, expected f(x, labels)")
     if _check.finite("start", _check.floating("start", start)).ndim < 2 or not len(start):
         raise ValueError(f"start: got a {_check.describe(start)}, expected (B, ...), B >= 1")
-    if labels is not None and (
-        not isinstance(labels, Tensor)
-        or labels.dtype != torch.int64
-        or labels.shape != (len(start),)
-    ):
+    if labels is not None:
+        check_labels(labels, start)
+
+
+def check_labels(labels: Any, x: Tensor, null: int | None = None) -> Tensor:
+    """Return the labels (B,) of pictures (B, ...), in 0..null where that is known."""
+    fits = isinstance(labels, Tensor) and labels.dtype == torch.int64 and labels.device == x.device
+    if not fits or labels.shape != (len(x),):
         raise ValueError(
-            f"labels: got a {_check.describe(labels)}, expected int64 of shape {(len(start),)}"
+            f"labels: got a {_check.describe(labels)}, expected int64 of shape {(len(x),)} on "
+            f"{x.device}"
         )
+    # a compiler cannot look at numbers
+    if null is None or torch.compiler.is_compiling() or ((labels >= 0) & (labels <= null)).all():
+        return labels
+    low, high = int(labels.min()), int(labels.max())
+    raise ValueError(f"labels: got values from {low} to {high}, expected 0 to {null}")

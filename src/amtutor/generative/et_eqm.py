@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amtutor import _check, _draw
+from amtutor.generative.equilibrium import check_labels
 from amtutor.network.energy_transformer import EnergyTransformerBlock
 from amtutor.network.masked_images import to_patches, to_pictures
 
@@ -262,15 +263,11 @@ def filters(
 
 
 def look_at(x: Tensor, labels: Tensor | None, shape: Sequence[int], null: int) -> Tensor:
-    """Check pictures and labels as far as shapes tell; return the labels, "no class" for None."""
+    """Check pictures and labels; return the labels, "no class" for None."""
     _check.shape("x", _check.floating("x", x), (None, *shape))
     if labels is None:
         return torch.full((len(x),), null, device=x.device)
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (len(x),):
-        raise ValueError(
-            f"labels: got a {_check.describe(labels)}, expected int64 of shape {(len(x),)}"
-        )
-    return labels
+    return check_labels(labels, x, null)
 
 
 def _picture(shape: Sequence[int]) -> tuple[int, ...]:

@@ -65,12 +65,19 @@ class LocalEnergy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """One value for each picture."""
+        return self._energy(self._door(x))
+
+    def _door(self, x: Tensor) -> Tensor:
+        _check.same_kind("x", _check.floating("x", x), self.filters)
+        return _check.shape("x", x, (None, self.filters.shape[1], None, None))
+
+    def _energy(self, x: Tensor) -> Tensor:
         u = F.conv2d(x, self.filters, self.bias, padding="same")
         return ((1 + u.square()).sqrt().sum((-2, -1)) * self.weight).sum(-1)
 
     def gradient(self, x: Tensor) -> Tensor:
         r"""Closed form, :math:`F^\top * (w\,u/\sqrt{1 + u^2})`: (B, C, H, W) -> the same."""
-        u = F.conv2d(x, self.filters, self.bias, padding="same")
+        u = F.conv2d(self._door(x), self.filters, self.bias, padding="same")
         bent = self.weight[:, None, None] * u * torch.rsqrt(1 + u.square())
         return F.conv_transpose2d(bent, self.filters, padding=self.filters.shape[-1] // 2)
 
@@ -237,7 +244,7 @@ class DecodedDistance(_Scalar):
     def _energy(self, x: Tensor, labels: Tensor) -> Tensor:
         away = (x - self._decoded(x, labels)).square().flatten(1).sum(1)
         energy = 0.5 * self.stiffness * away
-        return energy if self.local is None else energy + self.local(x)
+        return energy if self.local is None else energy + self.local._energy(x)
 
 
 class BlockEnergyModel(_Scalar):
@@ -304,7 +311,7 @@ class BlockEnergyModel(_Scalar):
             g = block.norm.activation(z)
             energy = energy + share * block.energy(g) / z.shape[-2]
             z = z - self.step_size * block.gradient(g)
-        return energy if self.local is None else energy + self.local(x)
+        return energy if self.local is None else energy + self.local._energy(x)
 
 
 def compiled_field(model: nn.Module, **options) -> Callable[[Tensor, Tensor], Tensor]:

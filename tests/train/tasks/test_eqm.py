@@ -61,6 +61,9 @@ def test_the_small_rivals_are_of_one_size():
 def test_the_loss_is_eq_2_with_a_label_in_ten_left_out():
     t = task("batch_size=64", "drop_label=0.25")
     data, model = t.data(), build_model(t)
+    with torch.no_grad():  # at first all classes are alike
+        model.head.modulation.weight += 0.5
+        model.head.classes += torch.arange(11.0)[:, None]
     draws = Draws(3, 5, 64)
     loss, _ = t.loss(model, data, draws)
     rows = draws.rows(len(data["images"]))
@@ -139,6 +142,9 @@ def test_the_sum_of_steps_is_the_travel_whatever_their_number():
     ends = [task(f"sample_steps={n}", "travel=0.3").draw(Still(), 3, seed=0) for n in (5, 60)]
     start = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert all(torch.allclose(end, start - 0.3, atol=1e-5) for end in ends)
+    # with momentum m it is one step times m / (1 - m) behind, for the velocity starts at zero
+    pushed = task("sample_steps=60", "travel=0.3", "nesterov=0.5").draw(Still(), 3, seed=0)
+    assert torch.allclose(pushed, start - 0.3 + 0.3 / 60, atol=1e-5)
 
 
 def test_true_digits_are_named_as_asked():
