@@ -154,6 +154,16 @@ def tokens_agrees(said, state):
     assert listed == sizes[: len(listed)] and sum(sizes) == 12
 
 
+def fixedsize_agrees(said, state):
+    assert f"Noise {state['noise']:.2f}," in said
+    if state["nobodys"] == state["lost"] == 0:
+        assert said.startswith(f"The list has the same {state['exact']} valley")
+    assert (f"{state['nobodys']} valley" in said and "nobody stored" in said) == (
+        state["nobodys"] > 0
+    )
+    assert (f"{state['lost']} of {state['exact']} valley" in said) == (state["lost"] > 0)
+
+
 AGREES = {
     "ball": (ball_agrees, ["", "beta=0.5", "x=1.3&beta=9&m=-1.5,0,1.2", "x=0"]),
     "average": (average_agrees, ["", "beta=8", "beta=1"]),
@@ -164,6 +174,7 @@ AGREES = {
     "lottery": (lottery_agrees, ["", "sigma=0.2", "sigma=10"]),
     "questions": (questions_agrees, ["", "ask=y&x=10.5&y=3", "ask=none&x=12&y=3"]),
     "tokens": (tokens_agrees, ["", "m=0&beta=0.3", "a=0"]),
+    "fixedsize": (fixedsize_agrees, ["", "y=30", "y=1000", "y=10&beta=40&m=0,0"]),
 }
 
 
