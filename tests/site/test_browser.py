@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shoot
+
 HANDS = ":is(.explorable, .am-movie) :is(input[type=range], [role=slider])"
 LOOK = "e => window.picture(e.closest('.am-movie, .explorable'))"
 TOO_WIDE = """
@@ -30,6 +32,16 @@ SHRUNK = """
     return !made || (made >= 560 && e.getBoundingClientRect().width < 558);
   })
   .map((e) => e.alt.slice(0, 60))
+"""
+# pictures that are stretched or squeezed
+BENT = """
+[...document.querySelectorAll('.bd-article img')]
+  .filter((e) => e.offsetParent && e.naturalWidth && getComputedStyle(e).objectFit === 'fill')
+  .filter((e) => {
+    const edge = parseFloat(getComputedStyle(e).paddingLeft) * 2; // the paper around photographs
+    return Math.abs((e.clientWidth - edge) / (e.clientHeight - edge) / (e.naturalWidth / e.naturalHeight) - 1) > 0.03;
+  })
+  .map((e) => e.outerHTML.slice(0, 90))
 """
 # titles of solutions that run under the button which opens them
 UNDER = """
@@ -121,6 +133,8 @@ def test_page_on_a_phone_in_the_dark(visit, path):
     assert wide <= 390, f"{wide} px wide: {opened.page.evaluate(TOO_WIDE)}"
     assert not opened.page.evaluate(CUT), "a formula is cut and nothing shows that it goes on"
     assert opened.page.evaluate(STOPS) == 0
+    opened.page.evaluate(shoot.LOADED)
+    assert not opened.page.evaluate(BENT)
     assert not opened.page.evaluate(SHRUNK), "figures too small to be read"
     assert not opened.page.evaluate(UNDER)
     paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -119,6 +119,9 @@ def tinybrain_agrees(said, state):
 
 def dinosaur_agrees(said, state):
     assert state["step"] == 3000
+    if alive := re.search(r"(\d+) of (\d+) memories are alive", said):  # and too few to draw
+        assert int(alive[2]) - int(alive[1]) == state["dead"]
+        return
     counts = {0: "Every one", 1: "One is dead"}
     assert counts.get(state["dead"], f"{state['dead']} are dead") in said
 
@@ -169,7 +172,7 @@ AGREES = {
     "average": (average_agrees, ["", "beta=8", "beta=1"]),
     "capacity": (capacity_agrees, ["", "k=20", "k=100&crowd=noise", "k=5&noise=60"]),
     "tinybrain": (tinybrain_agrees, ["", "beta=0.1", "way=one&beta=3&tau=2"]),
-    "dinosaur": (dinosaur_agrees, ["", "noise=0.1", "k=10"]),
+    "dinosaur": (dinosaur_agrees, ["", "noise=0.1", "k=10", "beta=8"]),
     "tower": (tower_agrees, ["", "sweep=0", "sweep=1", "told=2", "way=once", "sweep=3&way=once"]),
     "lottery": (lottery_agrees, ["", "sigma=0.2", "sigma=10"]),
     "questions": (questions_agrees, ["", "ask=y&x=10.5&y=3", "ask=none&x=12&y=3"]),
