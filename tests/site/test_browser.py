@@ -39,7 +39,8 @@ BENT = """
   .filter((e) => e.offsetParent && e.naturalWidth && getComputedStyle(e).objectFit === 'fill')
   .filter((e) => {
     const edge = parseFloat(getComputedStyle(e).paddingLeft) * 2; // the paper around photographs
-    return Math.abs((e.clientWidth - edge) / (e.clientHeight - edge) / (e.naturalWidth / e.naturalHeight) - 1) > 0.03;
+    const shown = (e.clientWidth - edge) / (e.clientHeight - edge);
+    return Math.abs((shown * e.naturalHeight) / e.naturalWidth - 1) > 0.03;
   })
   .map((e) => e.outerHTML.slice(0, 90))
 """
