@@ -327,6 +327,8 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "weight": lambda: 1.0,
         "width": lambda: 8,
     },
+    "generative.score_networks.load": {"name": lambda: "circle_9"},
+    "generative.score_networks.stored_points": {"name": lambda: "circle_9"},
     "generative.score_networks.denoising_loss": {
         "noise": lambda: draw(B, D),
         "y": lambda: draw(B, D, seed=4),
@@ -748,8 +750,6 @@ APART = {
     "generative.et_eqm.ClassHead*": "a part of a field: the door is EnergyTransformerField",
     "generative.scalar_et.compiled_field": "compiles: tests/generative",
     "generative.score_networks.build": "takes what a file holds: tests/generative",
-    "generative.score_networks.load": "takes a name of a file: tests/generative",
-    "generative.score_networks.stored_points": "takes a name of a file: tests/generative",
     "generative.diffusion.*.drift": "a formula: the doors are the samplers",
     "evaluate.c10.save": "writes a file: tests/evaluate",
     "evaluate.c10.load": "takes a file: tests/evaluate",

@@ -31,6 +31,7 @@ MOMENTS = {
     "lottery": {"sigma": 1.5},
     "questions": {"ask": "y", "x": 10.5, "y": 3},
     "tokens": {"m": 1.5},
+    "pasttime": {"time": 1.45, "past": "on"},
     "fixedsize": {"y": 40},
 }
 # A light page in the colours of the book.

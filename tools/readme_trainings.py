@@ -24,6 +24,12 @@ RUNS = {
     "c10-features": ("eval/test_accuracy", "{:.1%}", "test accuracy", ""),
     "transformer-completion": ("eval/mse_50", "{:.4f}", "error, half hidden", ""),
     "et-completion": ("eval/mse_50", "{:.4f}", "error, half hidden", ""),
+    **{
+        f"circle-{k}": ("eval/distance_to_circle", "{:.3f}", "distance to the circle", "")
+        for k in (2, 9, 1000)
+    },
+    "digits-40": ("eval/relative_error", "{:.0%}", "error of the score", ""),
+    "digits-40-energy": ("eval/relative_error", "{:.0%}", "error of the score", ""),
     "latent-cpu": ("reconstruction", "{:.4f}", "reconstruction error", ""),
 }
 

@@ -7,7 +7,12 @@ import torch
 from torch.testing import assert_close
 
 from amtutor import _weights
-from amtutor.generative.diffusion import OrnsteinUhlenbeck, VarianceExploding, empirical_score
+from amtutor.generative.diffusion import (
+    OrnsteinUhlenbeck,
+    VarianceExploding,
+    empirical_score,
+    probability_flow,
+)
 from amtutor.generative.fields import asymmetry, line_energy
 from amtutor.generative.score_networks import (
     EnergyNetwork,
@@ -15,6 +20,7 @@ from amtutor.generative.score_networks import (
     build,
     denoising_loss,
     load,
+    stored_points,
 )
 
 PROCESSES = [VarianceExploding(1.3), OrnsteinUhlenbeck(0.8, 1.4)]
@@ -207,3 +213,29 @@ def test_a_network_is_built_again_from_what_is_kept(kind, tmp_path):
     again, x = build(config, tensors), draw(4, 3).float()
     assert_close(again(x, 0.7), network(x, 0.7).detach(), rtol=2e-2, atol=2e-2)  # float16
     assert not again.training and not any(p.requires_grad for p in again.parameters())
+
+
+@pytest.mark.parametrize(("name", "most"), [("circle_2", 0.1), ("circle_9", 0.1)])
+def test_shipped_circle_scores_are_within_a_tenth_of_the_exact_ones(name, most):
+    """Relative error, weighted by the width of the noise, where noisy data are."""
+    network, points = load(name), stored_points(name)
+    process, g = VarianceExploding(), torch.Generator().manual_seed(9)
+    wrong = whole = 0.0
+    for t in process.times(9.0, 1e-3, steps=20).tolist():
+        rows = torch.randint(len(points), (500,), generator=g)
+        x, _ = process.perturb(points[rows], t=t, generator=g)
+        exact = empirical_score(x, points, process=process, t=t)
+        wrong += t * float((network(x, t) - exact).square().sum())
+        whole += t * float(exact.square().sum())
+    assert (wrong / whole) ** 0.5 < most
+
+
+def test_samples_of_a_thousand_points_lie_on_the_circle():
+    """From the prior, which knows no circle."""
+    process = VarianceExploding()
+    x = process.prior(300, 2, t=9.0, generator=torch.Generator().manual_seed(4))
+    times = process.times(9.0, 1e-3, steps=100)
+    end = probability_flow(load("circle_1000"), x, process=process, times=times).state
+    assert float((end.norm(dim=1) - 1).abs().mean()) < 0.05
+    angle = torch.atan2(end[:, 1], end[:, 0])
+    assert torch.histc(angle, bins=6, min=-3.1416, max=3.1416).min() > 20  # all around: 50 each

@@ -157,6 +157,16 @@ def tokens_agrees(said, state):
     assert listed == sizes[: len(listed)] and sum(sizes) == 12
 
 
+def pasttime_agrees(said, state):
+    if state["time"] > 1 and state["past"] == "hold":
+        assert f"moved more than {state['moved']:.2f}" in said
+    elif state["time"] > 1 and state["past"] == "on":
+        assert f"{state['gap']:.2f} from any memory" in said
+    else:
+        assert f"{abs(state['width']):.2f} wide" in said
+        assert re.search(rf"\b{state['same']} (are nearest|of 60 are nearest)", said)
+
+
 def fixedsize_agrees(said, state):
     assert f"Noise {state['noise']:.2f}," in said
     if state["nobodys"] == state["lost"] == 0:
@@ -176,6 +186,7 @@ AGREES = {
     "tower": (tower_agrees, ["", "sweep=0", "sweep=1", "told=2", "way=once", "sweep=3&way=once"]),
     "lottery": (lottery_agrees, ["", "sigma=0.2", "sigma=10"]),
     "questions": (questions_agrees, ["", "ask=y&x=10.5&y=3", "ask=none&x=12&y=3"]),
+    "pasttime": (pasttime_agrees, ["", "time=1.6&past=on", "time=1.3&past=again", "time=0.5"]),
     "tokens": (tokens_agrees, ["", "m=0&beta=0.3", "a=0"]),
     "fixedsize": (fixedsize_agrees, ["", "y=30", "y=1000", "y=10&beta=40&m=0,0"]),
 }

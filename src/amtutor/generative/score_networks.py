@@ -168,7 +168,8 @@ class EnergyNetwork(_Network):
 
         Works under ``no_grad`` and ``inference_mode``; tracks gradients only where they are wanted.
         """
-        wanted = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        learned = any(p.requires_grad for p in self.parameters())
+        wanted = torch.is_grad_enabled() and (learned or x.requires_grad)
         with torch.inference_mode(False), torch.enable_grad():
             u, size, ratio, scale = self._seen(x, t)
             u = u.clone() if wanted and u.requires_grad else u.detach().clone().requires_grad_()

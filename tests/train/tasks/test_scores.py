@@ -90,7 +90,7 @@ def test_points_and_sizes():
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("t_max=1e-5", "t_min = 0.0001: expected less than t_max"),
+        ("t_max=1e-5", "t_min = 0.001: expected less than t_max"),
         ("kind=arrow", "kind = 'arrow': expected one of 'score', 'energy'"),
     ],
 )

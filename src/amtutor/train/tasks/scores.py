@@ -116,7 +116,10 @@ class Scores(Task[ScoreSettings, Network]):
         return loss.mean(), {}
 
     def evaluate(self, model: Network, data: dict[str, Tensor]) -> dict[str, float]:
-        """How far the score is off along the way of its own samples, and where they end."""
+        """How far the score is off where noisy data are, and on its own way; where that ends.
+
+        Errors are relative to the exact score, each weighted by the width of its noise.
+        """
         c, points, process = self.config, data["points"], self.process
         model.requires_grad_(False)
         times = process.times(c.t_max, c.t_min, steps=FLOW_STEPS)
@@ -124,17 +127,22 @@ class Scores(Task[ScoreSettings, Network]):
             model, self._start(ASKED, seed=1), process=process, times=times, record=True
         )
         assert path.states is not None
-        wrong = whole = turns = 0.0
+        g = torch.Generator().manual_seed(2)
+        wrong, whole, turns = torch.zeros(2), torch.zeros(2), 0.0
         seen = list(zip(times.tolist(), path.states, strict=True))[:: FLOW_STEPS // 20]
-        for t, x in seen:
-            exact = empirical_score(x, points, process=process, t=t)
-            weight = process.width(t) ** 2
-            wrong += weight * float((model(x, t) - exact).square().sum())
-            whole += weight * float(exact.square().sum())
-            turns += float(asymmetry(partial(model, t=t), x[:20]).mean()) / len(seen)
+        for t, own in seen:
+            rows = torch.randint(len(points), (ASKED,), generator=g).to(points.device)
+            noisy, _ = process.perturb(points[rows], t=t, generator=g)
+            for i, x in enumerate((noisy, own)):
+                exact = empirical_score(x, points, process=process, t=t)
+                wrong[i] += t * (model(x, t) - exact).square().sum().cpu()
+                whole[i] += t * exact.square().sum().cpu()
+            turns += float(asymmetry(partial(model, t=t), noisy[:20]).mean()) / len(seen)
+        error = (wrong / whole).sqrt()
         gap = torch.cdist(path.state, points).amin(1)
         found = {
-            "relative_error": math.sqrt(wrong / whole),
+            "relative_error": float(error[0]),
+            "relative_error_own_way": float(error[1]),
             "asymmetry": turns,
             "distance_to_points": float(gap.mean()),
         }
