@@ -33,6 +33,7 @@ MOMENTS = {
     "tokens": {"m": 1.5},
     "pasttime": {"time": 1.45, "past": "on"},
     "fixedsize": {"y": 40},
+    "twolandscapes": {"beta": 6},
 }
 # A light page in the colours of the book.
 PAGE = """

@@ -12,6 +12,7 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from torch.testing import assert_close
 
+from amtutor.memory.dense import lse_gradient
 from amtutor.memory.kernels import (
     KERNELS,
     Kernel,
@@ -20,6 +21,7 @@ from amtutor.memory.kernels import (
     normal_roughness,
     rule_of_thumb,
 )
+from amtutor.memory.minima import lse_minima, lsr_minima_1d
 
 POINTED = [name for name in KERNELS if name != "gaussian"]  # they end at 1
 AREA = {1: 2.0, 2: 2 * math.pi, 3: 4 * math.pi, 5: 8 * math.pi**2 / 3}  # of the unit ball
@@ -243,8 +245,25 @@ def test_both_roads_find_the_same_lsr_minima_in_a_thousand_random_memories():
         other = runs_that_feel_themselves(z, 2 / beta)
         assert len(ours) == len(other), f"seed {seed}: {ours} and {other}"
         assert_close(ours, torch.tensor(other), rtol=0, atol=1e-9)
+        third = lsr_minima_1d(torch.tensor(z)[:, None], beta=beta)
+        assert_close(ours, third.positions.flatten().sort().values, rtol=0, atol=1e-9)
         counts.append(len(ours) > len(z))
     assert 50 < sum(counts) < 950  # with more minima than memories, and without
+
+
+def test_lse_has_never_more_minima_than_memories_on_a_line_by_two_counts():
+    fewer = 0
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        z, beta = rng.normal(size=rng.integers(1, 9)), math.exp(rng.uniform(-1, 4))
+        bank = torch.tensor(z)[:, None]
+        proved = lse_minima(bank, beta=beta)
+        x = torch.linspace(z.min() - 0.1, z.max() + 0.1, 4001, dtype=torch.float64)[:, None]
+        up = (lse_gradient(x, bank, beta=beta)[:, 0] > 0).int().diff()
+        assert len(proved) == int((up == 1).sum()) <= len(z), f"seed {seed}"
+        assert proved.certain
+        fewer += len(proved) < len(z)
+    assert 100 < fewer < 1000
 
 
 @pytest.mark.parametrize("name", POINTED)

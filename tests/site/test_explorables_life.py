@@ -177,6 +177,18 @@ def fixedsize_agrees(said, state):
     assert (f"{state['lost']} of {state['exact']} valley" in said) == (state["lost"] > 0)
 
 
+TWO_TRIANGLES = "-0.9,0.28,-1.142,-0.14,-0.658,-0.14,0.9,0.28,0.658,-0.14,1.142,-0.14"
+
+
+def twolandscapes_agrees(said, state):
+    left, right = len(state["lse"]), len(state["lsr"])
+    assert said.startswith(f"LSE has {left} valley{'s' * (left != 1)}, LSR has {right}.")
+    if kept := re.search(r"(\d+) of (\d+) (is|are)", said):
+        made = re.search(r"(\d+) nobody stored", said)
+        assert int(kept[2]) == right == int(kept[1]) + int(made[1])
+    assert ("LSE has more valleys than memories" in said) == (left > 6)
+
+
 AGREES = {
     "ball": (ball_agrees, ["", "beta=0.5", "x=1.3&beta=9&m=-1.5,0,1.2", "x=0"]),
     "average": (average_agrees, ["", "beta=8", "beta=1"]),
@@ -189,6 +201,10 @@ AGREES = {
     "pasttime": (pasttime_agrees, ["", "time=1.6&past=on", "time=1.3&past=again", "time=0.5"]),
     "tokens": (tokens_agrees, ["", "m=0&beta=0.3", "a=0"]),
     "fixedsize": (fixedsize_agrees, ["", "y=30", "y=1000", "y=10&beta=40&m=0,0"]),
+    "twolandscapes": (
+        twolandscapes_agrees,
+        ["", "beta=1", "beta=40", f"beta=24&m={TWO_TRIANGLES}"],
+    ),
 }
 
 

@@ -538,7 +538,9 @@ def _copies(points: Tensor, memories: Tensor) -> Tensor:
 
 def _felt(x: Tensor, points: Tensor, reach: float) -> Tensor:
     """Which points are nearer than the radius, (N, K)."""
-    return (x[:, None] - points).square().sum(-1) < reach
+    # not by matrix products: these distances decide, and rounding must not
+    exact = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(x, points, compute_mode=exact) < math.sqrt(reach)
 
 
 def _means(sets: Tensor, points: Tensor, copies: Tensor) -> Tensor:
