@@ -34,6 +34,7 @@ MOMENTS = {
     "pasttime": {"time": 1.45, "past": "on"},
     "fixedsize": {"y": 40},
     "twolandscapes": {"beta": 6},
+    "cells": {"beta": 9},
 }
 # A light page in the colours of the book.
 PAGE = """

@@ -187,6 +187,14 @@ def twolandscapes_agrees(said, state):
         made = re.search(r"(\d+) nobody stored", said)
         assert int(kept[2]) == right == int(kept[1]) + int(made[1])
     assert ("LSE has more valleys than memories" in said) == (left > 6)
+def cells_agrees(said, state):
+    assert state["steps"] == 10
+    if len(state["owners"]) == 1:
+        assert said.startswith("One valley.")
+        return
+    share = float(re.match(r"([\d.]+) %", said)[1])
+    assert abs(share - 100 * state["agreement"]) <= 0.51
+    assert ("own" in said) == (len(state["owners"]) < 6)
 
 
 AGREES = {
@@ -199,6 +207,7 @@ AGREES = {
     "lottery": (lottery_agrees, ["", "sigma=0.2", "sigma=10"]),
     "questions": (questions_agrees, ["", "ask=y&x=10.5&y=3", "ask=none&x=12&y=3"]),
     "pasttime": (pasttime_agrees, ["", "time=1.6&past=on", "time=1.3&past=again", "time=0.5"]),
+    "cells": (cells_agrees, ["", "beta=1", "beta=3", "beta=100"]),
     "tokens": (tokens_agrees, ["", "m=0&beta=0.3", "a=0"]),
     "fixedsize": (fixedsize_agrees, ["", "y=30", "y=1000", "y=10&beta=40&m=0,0"]),
     "twolandscapes": (

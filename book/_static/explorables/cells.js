@@ -1,0 +1,343 @@
+import {
+  clamp,
+  colours,
+  explorable,
+  join,
+  nice,
+  node,
+  numberFrom,
+  numbersFrom,
+  pen,
+  push,
+  rgb,
+  set,
+  slider,
+  svg,
+  tries,
+} from "./common.js";
+import { Plane, contours, field, point } from "./landscape.js";
+
+// Basins and cells. It must teach: where a point ends is not always the memory that it was nearest to;
+// the wrong places sit where three cells meet, and shrink as beta grows.
+//
+//   x <- softmax_mu(-beta/2 |x - xi_mu|^2) Xi, ten times; then the nearest memory
+
+const WIDE = 1.6; // the picture shows -WIDE..WIDE by -TALL..TALL
+const TALL = 1.2;
+const NX = 160; // places that are asked, and that the picture paints
+const NY = 120;
+const STEPS = 10;
+const NAMES = "ABCDEF";
+const START = [
+  [-1.05, 0.5],
+  [-0.15, 0.85],
+  [0.85, 0.55],
+  [-0.55, -0.35],
+  [0.4, -0.15],
+  [0.75, -0.85],
+];
+const INITIAL = { beta: 5, m: START };
+const BETAS = [0.5, 100];
+
+/** Index of the nearest memory; of two that are equally near, the first. */
+export function nearest([x, y], memories) {
+  let [best, at] = [Infinity, 0];
+  for (let i = 0; i < memories.length; i++) {
+    const gap = (x - memories[i][0]) ** 2 + (y - memories[i][1]) ** 2;
+    if (gap < best) [best, at] = [gap, i];
+  }
+  return at;
+}
+
+/** One full step: the mean of the memories under their weights at x. */
+export function step([x, y], memories, beta) {
+  const gaps = memories.map(([a, b]) => (x - a) ** 2 + (y - b) ** 2);
+  const least = Math.min(...gaps);
+  let [sum, mx, my] = [0, 0, 0];
+  for (let i = 0; i < memories.length; i++) {
+    const pull = Math.exp(-0.5 * beta * (gaps[i] - least));
+    sum += pull;
+    mx += pull * memories[i][0];
+    my += pull * memories[i][1];
+  }
+  return [mx / sum, my / sum];
+}
+
+/** The places that are asked, row by row from the upper left. */
+export function places() {
+  const { xs, ys } = new Plane([-WIDE, WIDE], [-TALL, TALL]).cells(NX, NY);
+  return Array.from({ length: NX * NY }, (_, p) => [xs[p % NX], ys[Math.floor(p / NX)]]);
+}
+
+const GRID = places();
+
+/** Where every place ends, the share that ends at its nearest memory, and who takes any. */
+export function measure(memories, beta, steps = STEPS) {
+  let ends = GRID;
+  for (let t = 0; t < steps; t++) ends = ends.map((x) => step(x, memories, beta));
+  return summary(ends, memories);
+}
+
+function summary(ends, memories) {
+  const basin = Uint8Array.from(ends, (x) => nearest(x, memories));
+  const cell = Uint8Array.from(GRID, (x) => nearest(x, memories));
+  const agree = basin.reduce((sum, b, p) => sum + (b === cell[p] ? 1 : 0), 0);
+  const owners = memories.map((_, i) => i).filter((i) => basin.includes(i));
+  return { basin, cell, owners, agreement: agree / GRID.length };
+}
+
+export function settingsFrom(given) {
+  const list = numbersFrom(given.m) ?? [];
+  const fits = (v, i) => Number.isFinite(v) && Math.abs(v) <= (i % 2 ? TALL : WIDE);
+  const good = list.length === 12 && list.every(fits);
+  return {
+    beta: numberFrom(given.beta, ...BETAS, INITIAL.beta),
+    m: START.map((p, i) => (good ? [list[2 * i], list[2 * i + 1]] : [...p])),
+  };
+}
+
+/** "98.7 %", never rounded up to all of it. */
+export function percent(q) {
+  const digits = q > 0.99 ? 2 : q > 0.9 ? 1 : 0;
+  const scale = 10 ** digits;
+  const text = (q < 1 ? Math.min(Math.round(100 * q * scale), 100 * scale - 1) : 100 * scale) / scale;
+  return `${text.toFixed(digits)} %`;
+}
+
+/** What the map shows, in words: [lead, rest, kind]. */
+export function tell({ agreement, owners }, count = NAMES.length) {
+  const share = percent(agreement);
+  if (owners.length === 1) {
+    const rest = `Every place ends at one bottom; ${NAMES[owners[0]]}, nearest to it, answers for all. `;
+    return ["One valley.", `${rest}Agreement is the area of its cell, ${share}.`, "bad"];
+  }
+  const silent = [...NAMES].slice(0, count).filter((_, i) => !owners.includes(i));
+  if (silent.length) {
+    const whom = `${join(silent)} ${silent.length > 1 ? "have no valleys" : "has no valley"} of their own`;
+    const rest = `${silent.length > 1 ? whom : whom.replace("their", "its")}: others answer there.`;
+    return [`${share} of the picture agrees.`, rest, "bad"];
+  }
+  if (agreement >= 0.995) {
+    return [`${share} of the picture agrees.`, "Basins are cells, as far as an eye can see.", "good"];
+  }
+  return [`${share} of the picture agrees.`, "What is wrong sits where three cells meet.", ""];
+}
+
+const STYLE_CELLS = `
+.amx-cells .plot {
+  position: relative; aspect-ratio: ${WIDE} / ${TALL}; border-radius: 8px; overflow: hidden;
+  border: 1px solid var(--amx-line); max-width: 560px; margin: 0 auto;
+}
+.amx-cells .plot > * { position: absolute; inset: 0; width: 100%; height: 100%; }
+.amx-cells .memory { cursor: grab; touch-action: none; }
+.amx-cells .memory .dot { fill: var(--amx-memory); stroke: var(--amx-paper); stroke-width: 2; }
+.amx-cells .memory text {
+  fill: var(--amx-paper); font-weight: 700; text-anchor: middle; font-size: 11px; pointer-events: none;
+}
+.amx-cells .line { display: flex; justify-content: space-between; gap: .3rem 1rem; flex-wrap: wrap; }
+.amx-cells .number { font-weight: 650; font-variant-numeric: tabular-nums; }
+.amx-cells .small { color: var(--amx-muted); font-size: .86rem; margin-top: .4rem; }
+.amx-cells .small i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; }
+.amx-cells .small .off { background: var(--amx-wrong); }
+`;
+
+class Cells {
+  constructor(life) {
+    this.life = life;
+    this.moment = 0; // how many steps are shown
+    this.plane = new Plane([-WIDE, WIDE], [-TALL, TALL]);
+    this.land = node("canvas", { role: "img" });
+    this.over = svg("svg", {});
+    this.plot = node("div", { class: "plot" }, this.land, this.over);
+    this.pegs = START.map((_, i) => this.peg(i));
+    this.number = node("p", { class: "number" });
+    const key = node("p", { class: "small" }, "Shades: basins. Lines: borders of cells. ");
+    key.append(node("i", { class: "off", "aria-hidden": "true" }), " ends elsewhere than at its nearest");
+    life.ui.stage.append(this.plot, node("div", { class: "line" }, key, this.number));
+  }
+
+  peg(i) {
+    const { now, touched } = this.life;
+    const to = ([x, y]) => {
+      const spot = [clamp(x, -WIDE, WIDE), clamp(y, -TALL, TALL)];
+      now.m[i] = spot.map((v) => Number(v.toFixed(3)));
+      touched();
+      this.instant();
+    };
+    const made = point({
+      kind: "memory",
+      label: `Memory ${NAMES[i]}: arrow keys move it`,
+      text: NAMES[i],
+      range: [-WIDE, WIDE],
+      carry: (event) => to(this.plane.at(event, this.over)),
+      nudge: (dx, dy) => to([now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy]),
+    });
+    this.over.append(made.root);
+    return made;
+  }
+
+  /** All places after so many steps. */
+  look(steps) {
+    const { m, beta } = this.life.now;
+    if (steps < this.moment || !this.ends) [this.moment, this.ends] = [0, GRID];
+    for (; this.moment < steps; this.moment++) this.ends = this.ends.map((x) => step(x, m, beta));
+    this.found = summary(this.ends, m);
+    const after = this.moment < STEPS ? `after ${this.moment} of ${STEPS} steps: ` : "agreement: ";
+    this.number.textContent = `${after}${percent(this.found.agreement)}`;
+    this.land.setAttribute("aria-label", `Map of basins, ${this.number.textContent}`);
+    this.draw();
+  }
+
+  draw() {
+    if (!this.found || !this.plane.resize(this.plot)) return;
+    const { ui, now } = this.life;
+    const { w, h } = this.plane;
+    const c = colours(ui.root);
+    const context = pen(this.land, w, h);
+    this.paint(context, c);
+    Object.assign(context, { strokeStyle: c.ink, lineWidth: 1.2, globalAlpha: 0.8 });
+    for (const grid of fences(now.m)) contours(context, grid, [0], { w, h });
+    context.globalAlpha = 1;
+    this.over.setAttribute("viewBox", `0 0 ${w} ${h}`);
+    this.pegs.forEach((peg, i) => peg.show(this.plane, now.m[i]));
+  }
+
+  /** One picture element a place: shades of memory blue for basins, red where basin and cell differ. */
+  paint(context, c) {
+    const { basin, cell } = this.found;
+    const small = set(document.createElement("canvas"), { width: NX, height: NY });
+    const sheet = small.getContext("2d");
+    const image = sheet.createImageData(NX, NY);
+    const [deep, flat, wrong] = [rgb(c.memory), rgb(c.paper), rgb(c.wrong)];
+    for (let p = 0; p < basin.length; p++) {
+      const part = basin[p] === cell[p] ? 0.1 + 0.09 * ((basin[p] * 5) % 6) : 0.85;
+      const ink = basin[p] === cell[p] ? deep : wrong;
+      for (let d = 0; d < 3; d++) image.data[4 * p + d] = flat[d] + part * (ink[d] - flat[d]);
+      image.data[4 * p + 3] = 255;
+    }
+    sheet.putImageData(image, 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(small, 0, 0, this.plane.w, this.plane.h);
+  }
+
+  say() {
+    this.life.say(...tell(this.found));
+  }
+
+  /** The end at once, for a hand that is on something. */
+  instant() {
+    this.life.halt();
+    this.ends = null;
+    this.sharp.show(this.life.now.beta);
+    this.look(STEPS);
+    this.say();
+  }
+
+  play(after = null) {
+    this.life.halt();
+    this.ends = null;
+    this.sharp.show(this.life.now.beta);
+    this.look(0);
+    const frame = (t) => {
+      const steps = Math.floor(STEPS * t + 1e-9);
+      if (steps > this.moment) this.look(steps);
+    };
+    this.life.film(2600, frame, () => this.say(), after);
+  }
+
+  /** The answer to the question: beta rises, and the end of the ten steps follows. */
+  sharpen(done) {
+    const { now } = this.life;
+    const frame = (t) => {
+      now.beta = Number((INITIAL.beta * (100 / INITIAL.beta) ** t).toPrecision(3));
+      this.sharp.show(now.beta);
+      this.ends = null;
+      this.look(STEPS);
+    };
+    this.life.film(2600, frame, () => this.say(), done);
+  }
+
+  controls() {
+    const { ui, now, touched } = this.life;
+    this.sharp = slider({
+      name: "beta",
+      label: "β, how sharp",
+      ...{ min: BETAS[0], max: BETAS[1], value: now.beta, log: true },
+      format: (v) => nice(v, v < 10 ? 2 : 1),
+      input: (v) => {
+        now.beta = v;
+        touched();
+        this.instant();
+      },
+    });
+    ui.controls.append(this.sharp.root);
+    ui.row.append(push("Take the ten steps again", () => this.play()));
+    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
+    const crowd = START.map(([x, y], i) => (i === 4 ? [-0.35, -0.05] : [x, y]));
+    tries(ui.hint, "Drag the memories. Or try", [
+      ["one valley", show({ beta: 1 })],
+      ["two that are close", show({ beta: 12, m: crowd })],
+      ["sharp", show({ beta: 100 })],
+    ]);
+  }
+
+  question() {
+    const why = "The votes of a third memory die out like an exponential. What is left shrinks into corners.";
+    this.life.ask({
+      question:
+        "Red places end elsewhere than at their nearest memory. Now β goes up to 100. What will they do?",
+      answers: [
+        ["corners", "Shrink into corners"],
+        ["borders", "Line every border"],
+      ],
+      reply: (key) => `${key === "corners" ? "Yes, into corners." : "Into corners."} ${why}`,
+      asked: INITIAL,
+      answer: (done) => this.sharpen(done),
+    });
+  }
+
+  open() {
+    this.controls();
+    this.question();
+    this.look(0);
+    return this.life.open({
+      draw: () => this.draw(),
+      watched: this.plot,
+      seen: this.life.ui.stage,
+      state: () => ({
+        agreement: this.found.agreement,
+        owners: this.found.owners,
+        steps: this.moment,
+      }),
+    });
+  }
+}
+
+/** For every memory a field that is zero on the border of its cell: its distance against the least other. */
+function fences(memories) {
+  return memories.map((mine, i) => {
+    const values = Float64Array.from(GRID, ([x, y]) => {
+      let least = Infinity;
+      for (let j = 0; j < memories.length; j++) {
+        const gap = (x - memories[j][0]) ** 2 + (y - memories[j][1]) ** 2;
+        if (j !== i && gap < least) least = gap;
+      }
+      return (x - mine[0]) ** 2 + (y - mine[1]) ** 2 - least;
+    });
+    return field(values, NX, NY);
+  });
+}
+
+/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+export function mount(element, options = {}) {
+  const life = explorable(element, options, {
+    name: "cells",
+    title: "Basins and cells",
+    label: "Explorable: where each place ends, against the memory that it is nearest to",
+    ...{ style: STYLE_CELLS, start: INITIAL, settingsFrom },
+    shared: ({ beta, m }) => ({ beta, m: m.flat() }),
+    play: (after) => view.play(after),
+  });
+  const view = new Cells(life);
+  return view.open();
+}
