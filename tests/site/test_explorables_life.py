@@ -187,6 +187,8 @@ def twolandscapes_agrees(said, state):
         made = re.search(r"(\d+) nobody stored", said)
         assert int(kept[2]) == right == int(kept[1]) + int(made[1])
     assert ("LSE has more valleys than memories" in said) == (left > 6)
+
+
 def cells_agrees(said, state):
     assert state["steps"] == 10
     if len(state["owners"]) == 1:
