@@ -71,6 +71,8 @@ def test_hands(stage):
     assert "LSE has 1 valley, LSR has 17." in shown.said()
     shown.page.locator("input[data-name=beta]").press("End")
     assert "LSE has 6 valleys, LSR has 6." in shown.said()
+    shown.page.wait_for_function("document.querySelectorAll('.ribbon span').length > 8")
+    assert shown.page.locator(".ribbon").nth(1).inner_text().replace("\n", "").endswith("6")
     pegs = shown.page.locator(".memory")
     assert pegs.count() == 12
     pegs.nth(7).press("ArrowRight")
