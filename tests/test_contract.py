@@ -406,9 +406,12 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "path": lambda: draw(12, 2),
         "label": lambda: torch.tensor([[0, 1, 2], [0, 0, 1]]),
         "wells": lambda: phases.ring_wells(draw(12)),
+        "shares": lambda: torch.tensor([[0.5, 0.25, 0.25]]),
         "barrier": lambda: 1.0,
         "n": lambda: 5,
     },
+    "generative.phases.pooled": {"samples": lambda: 20},
+    "generative.phases.table": {"name": lambda: "circle_phases"},
     "generative.phases.valley_around": {"low": lambda: 0.1, "high": lambda: 2.0},
     "memory.capacity.*": {"dim": lambda: 20, "bits": lambda: 400, "guess": lambda: 3.0},
     "memory.capacity.measure_capacity": {

@@ -35,6 +35,7 @@ MOMENTS = {
     "fixedsize": {"y": 40},
     "twolandscapes": {"beta": 6},
     "cells": {"beta": 9},
+    "circle": {"k": 14, "sigma": 0.1},
 }
 # A light page in the colours of the book.
 PAGE = """

@@ -18,6 +18,7 @@ from amtutor.generative.phases import (
     fractions,
     heights_along,
     join_wells,
+    pooled,
     ring_wells,
     valley_around,
 )
@@ -250,3 +251,11 @@ def test_models_that_differ_widen_the_interval():
     assert narrow[0] == wide[0] == 0.5
     assert narrow[1:].tolist() == pytest.approx(wilson_interval(200, 400))
     assert wide[1:].tolist() == pytest.approx(wilson_interval(2, 4))  # never below the models
+
+
+def test_shares_of_models_are_the_shares_of_their_samples():
+    label = torch.randint(3, (5, 40), generator=torch.Generator().manual_seed(0))
+    each = torch.stack([(label == phase).double().mean(1) for phase in range(3)], -1)
+    assert torch.equal(pooled(each, samples=40), fractions(label))
+    with pytest.raises(ValueError, match="shares"):
+        pooled(2 * each + 1, samples=40)

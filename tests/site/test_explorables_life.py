@@ -199,6 +199,15 @@ def cells_agrees(said, state):
     assert ("own" in said) == (len(state["owners"]) < 6)
 
 
+def circle_agrees(said, state):
+    points = int(re.match(r"(\d+) point", said)[1])
+    assert f"{state['valleys']} valley" in said and abs(sum(state["shares"]) - 1) < 1e-9
+    for share, name in zip(state["shares"], ("memorised", "spurious"), strict=False):
+        if told := re.search(rf"(\d+) % {name}", said):
+            assert int(told[1]) == int(100 * share + 0.5)
+    assert points >= 1
+
+
 AGREES = {
     "ball": (ball_agrees, ["", "beta=0.5", "x=1.3&beta=9&m=-1.5,0,1.2", "x=0"]),
     "average": (average_agrees, ["", "beta=8", "beta=1"]),
@@ -210,6 +219,7 @@ AGREES = {
     "questions": (questions_agrees, ["", "ask=y&x=10.5&y=3", "ask=none&x=12&y=3"]),
     "pasttime": (pasttime_agrees, ["", "time=1.6&past=on", "time=1.3&past=again", "time=0.5"]),
     "cells": (cells_agrees, ["", "beta=1", "beta=3", "beta=100"]),
+    "circle": (circle_agrees, ["", "k=40&sigma=0.05", "k=1", "sigma=0.9", "k=7&spread=even"]),
     "tokens": (tokens_agrees, ["", "m=0&beta=0.3", "a=0"]),
     "fixedsize": (fixedsize_agrees, ["", "y=30", "y=1000", "y=10&beta=40&m=0,0"]),
     "twolandscapes": (

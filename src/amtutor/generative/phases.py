@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from amtutor import _check
+from amtutor import _check, _weights
 from amtutor.descent import distinct
 from amtutor.memory.capacity import wilson_interval
 
@@ -43,7 +43,9 @@ __all__ = [
     "fractions",
     "heights_along",
     "join_wells",
+    "pooled",
     "ring_wells",
+    "table",
     "valley_around",
 ]
 
@@ -383,12 +385,44 @@ def fractions(label: Tensor) -> Tensor:
     if label.ndim not in (1, 2) or 0 in label.shape or ((label < 0) | (label > 2)).any():
         raise ValueError(f"label: got a {_check.describe(label)}, expected (N,) or (S, N) of 0..2")
     rows = label[None] if label.ndim == 1 else label
+    each = torch.stack([(rows == phase).double().mean(1) for phase in range(3)], -1)
+    return pooled(each, samples=rows.shape[1])
+
+
+def pooled(shares: Tensor, *, samples: int) -> Tensor:
+    """Mean share of each phase over models, with the interval of :func:`fractions`: (3, 3).
+
+    Args:
+        shares: (S, 3), what share of each model's samples is in each phase.
+        samples: how many samples each model gave.
+
+    >>> pooled(torch.tensor([[1.0, 0.0, 0.0]] * 4), samples=100)[0].round(decimals=3)
+    tensor([1.0000, 0.9900, 1.0000])
+    """
+    _check.finite("shares", _check.floating("shares", _check.matrix("shares", shares)))
+    _check.last_dim("shares", shares, 3)
+    if (shares < 0).any() or (shares > 1).any():
+        raise ValueError("shares: got numbers outside [0, 1], expected shares")
+    samples = _check.count("samples", samples)
     out = []
-    for phase in range(3):
-        each = (rows == phase).double().mean(1)
-        p, total = float(each.mean()), float(rows.numel())
-        if len(rows) > 1 and float(each.var()) > 0:
-            alone = p * (1 - p) / (float(each.var()) / len(rows))
-            total = min(max(alone, float(len(rows))), total)
+    for each in shares.double().T:
+        p, total = float(each.mean()), float(samples * len(each))
+        if len(each) > 1 and float(each.var()) > 0:
+            alone = p * (1 - p) / (float(each.var()) / len(each))
+            total = min(max(alone, float(len(each))), total)
         out.append((p, *wilson_interval(min(p * total, total), total)))
     return torch.tensor(out)
+
+
+def table(name: str) -> dict[str, Tensor]:
+    """Numbers of a run that ship with the package; the card beside them has the command.
+
+    ``"circle_phases"``: ``counts`` (14,), ``noise`` (9,), shares of the three phases, ``learned``
+    and ``exact`` (counts, seeds, noise, 3), ``error`` of the learned score, ``off_circle``,
+    ``gap``, ``wells`` (..., learned and exact); networks of four sizes: ``numbers`` of weights
+    (4,), ``few`` counts (7,), ``kept`` (4, few, seeds, 3). ``"digit_phases"``: see results/digit-phases.
+
+    Raises:
+        ValueError: no table of this name ships.
+    """
+    return _weights.shipped(name, kind="phase table")[0]
