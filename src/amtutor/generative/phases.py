@@ -420,7 +420,8 @@ def table(name: str) -> dict[str, Tensor]:
     ``"circle_phases"``: ``counts`` (14,), ``noise`` (9,), shares of the three phases, ``learned``
     and ``exact`` (counts, seeds, noise, 3), ``error`` of the learned score, ``off_circle``,
     ``gap``, ``wells`` (..., learned and exact); networks of four sizes: ``numbers`` of weights
-    (4,), ``few`` counts (7,), ``kept`` (4, few, seeds, 3). ``"digit_phases"``: see results/digit-phases.
+    (4,), ``few`` counts (7,), ``kept`` (4, few, seeds, 3).
+    ``"digit_phases"``: see results/digit-phases.
 
     Raises:
         ValueError: no table of this name ships.
