@@ -812,6 +812,16 @@ def test_rows_of_a_kernel_energy_are_strangers(name):
 
 
 @pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("ask", [kernel_energy, kernel_gradient, kernel_pull])
+def test_doors_of_other_kernels_compile_whole(name, ask):
+    x, memories = case()
+    torch._dynamo.reset()
+    whole = torch.compile(partial(ask, kernel=name), backend="eager", fullgraph=True)
+    expected = ask(x, memories, kernel=name, beta=0.25)
+    assert_close(whole(x, memories, beta=0.25), expected)
+
+
+@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("step_size", [0.3, 1.0, 1.9])
 def test_recall_by_any_kernel_never_climbs(name, step_size):
     for seed in range(5):
