@@ -4,7 +4,8 @@ K = 100 000 memories of dimension 64, 256 states, float32, one thread for every 
 memory has Y = 10 000 frequencies, a cosine and a sine of each. The exact ones are ours, which goes
 over the memories in chunks, and the formula typed with one big difference (state, memory, entry), a
 few states at a time because all of it would be 6.5 GB. Rounds go through all ways in turn; a ratio
-is the median over rounds of the ratios within a round.
+is the median over rounds of the ratios within a round (the last way, which takes long and leads by
+far, goes through the first round only).
 
 What the distributed memory says is an estimate. Its errors stand beside: of the energy, times beta
 (so it is the error of a logarithm); of the gradient, over the gradient's length.
@@ -21,7 +22,7 @@ from amtutor.memory.dense import lse_energy, lse_gradient
 from amtutor.memory.random_features import DistributedDenseAM, TrigonometricFeatures
 
 K, D, Y, STATES, ROUNDS = 100_000, 64, 10_000, 256, 3
-BETAS = (0.02, 0.05, 0.1)  # the first two are timed by nobody: they show what beta does to errors
+BETAS = (0.1, 0.05, 0.02)  # the last is timed; the others show what beta does to the errors
 OURS, BROADCAST, SECONDS = 6, 30, 5.0
 
 
@@ -71,6 +72,8 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, way in ways.items():
+            if name == "exact, broadcast" and times[name]:
+                continue
             start = time.perf_counter()
             way()
             times[name].append(time.perf_counter() - start)
@@ -79,7 +82,7 @@ def main() -> None:
     base, exact = times["distributed"], ends["exact, in chunks"]
     ratios = {}
     for name, took in times.items():
-        ratios[name] = statistics.median(a / b for a, b in zip(took, base, strict=True))
+        ratios[name] = statistics.median(a / b for a, b in zip(took, base, strict=False))
         off, slope = errors(ends[name], exact, beta)
         print(f"{name:20s}{statistics.median(took):9.3f}{ratios[name]:8.1f}{off:9.1e}{slope:10.1e}")
     met = ratios["exact, in chunks"] >= OURS and ratios["exact, broadcast"] >= BROADCAST

@@ -18,7 +18,9 @@ them, and loading refuses where they come out otherwise.
 **The floor.** A sum of trigonometric features is an estimate and can fall to zero and below, where
 it has no logarithm. Where nothing is stored it still swings with the width
 :math:`\|T\|/\sqrt{2Y}` (``noise``); sums below the floor, that width unless given, are read as the
-floor: the energy is flat there and the gradient zero.
+floor: the energy is flat there and the gradient zero. Far from all memories the sum is nearly
+normal, so one place in six still lies above that floor by chance, one in forty above twice as much;
+a memory alone adds 1, and is not heard where the floor is higher than what is left of that.
 """
 
 from __future__ import annotations
