@@ -81,6 +81,13 @@ def test_a_clock_that_starts_again_is_the_flow_from_where_it_was(module):
     torch.testing.assert_close(found[61:], wanted, rtol=0, atol=1e-9)
 
 
+def test_counts_are_of_the_nearest_memory(module):
+    memories, starts = given(3)
+    wanted = torch.cdist(starts, memories).argmin(1).bincount(minlength=5).tolist()
+    code = "([s, m]) => T.shares(s, m)"
+    assert module.evaluate(code, [starts.tolist(), memories.tolist()]) == wanted
+
+
 def test_noise_is_as_wide_as_it_says(module):
     starts = torch.tensor(module.evaluate("T.noise()"), dtype=DOUBLE)
     assert starts.shape == (60, 2)

@@ -106,6 +106,13 @@ export function nearest(place, memories) {
   return gaps.indexOf(Math.min(...gaps));
 }
 
+/** How many places are nearest to each memory. */
+export function shares(places, memories) {
+  const counts = memories.map(() => 0);
+  for (const place of places) counts[nearest(place, memories)]++;
+  return counts;
+}
+
 const frameOf = (time) => Math.round(clamp(time, 0, LATEST) * STEPS);
 
 /** Of a time: how many are nearest to what they are nearest to at T, the widest gap, how far moved. */
@@ -153,7 +160,8 @@ export function tell(frames, { m, past, time }) {
 }
 
 const STYLE_PAST = `
-.amx-pasttime .boards { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .9rem; }
+.amx-pasttime .boards { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .9rem;
+  align-items: end; }
 .amx-pasttime .small { font-size: .86rem; color: var(--amx-muted); margin-bottom: .3rem; }
 .amx-pasttime .plot {
   position: relative; aspect-ratio: 1; overflow: hidden; border: 1px solid var(--amx-line);
@@ -166,16 +174,18 @@ const STYLE_PAST = `
   fill: var(--amx-paper); font-weight: 700; text-anchor: middle; font-size: 11px; pointer-events: none;
 }
 .amx-pasttime .mark { fill: var(--amx-memory); stroke: var(--amx-paper); stroke-width: 2; }
+.amx-pasttime svg text.count { fill: var(--amx-ink); font-weight: 600; }
 .amx-pasttime .bell { fill: none; stroke: var(--amx-energy); stroke-width: 1.2; opacity: .8; }
 `;
 
 /** One of the two pictures: its samples on a canvas, memories and bells above. */
 class Board {
   constructor(title, label) {
-    this.plane = new Plane([-3.2, 3.2], [-3.2, 3.2]);
+    this.plane = new Plane([-2.6, 2.6], [-2.6, 2.6]);
     this.land = node("canvas", { role: "img", "aria-label": label });
     this.bells = START.map(() => svg("circle", { class: "bell" }));
-    this.over = svg("svg", {}, ...this.bells);
+    this.counts = START.map(() => svg("text", { class: "count mid" }));
+    this.over = svg("svg", {}, ...this.bells, ...this.counts);
     this.plot = node("div", { class: "plot" }, this.land, this.over);
     this.root = node("div", {}, node("p", { class: "small" }, title), this.plot);
   }
@@ -189,6 +199,12 @@ class Board {
     this.bells.forEach((bell, i) => {
       const [cx, cy] = plane.to(memories[i]);
       for (const [key, value] of Object.entries({ cx, cy, r: radius })) bell.setAttribute(key, value);
+    });
+    shares(frames[at], memories).forEach((count, i) => {
+      const [x, y] = plane.to(memories[i]);
+      this.counts[i].setAttribute("x", x);
+      this.counts[i].setAttribute("y", y - 14);
+      this.counts[i].textContent = count;
     });
     const context = pen(this.land, plane.w, plane.h);
     context.strokeStyle = look.trajectory;
@@ -242,6 +258,7 @@ class PastTime {
       kind: "memory",
       label: `Memory ${NAMES[i]}: arrow keys move it`,
       text: NAMES[i],
+      radius: 8,
       range: [-1.5, 1.5],
       carry: (event) => to(...this.right.plane.at(event, this.right.over)),
       nudge: (dx, dy) => to(now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy),
@@ -328,7 +345,7 @@ class PastTime {
     ui.controls.append(this.clock.root, this.ways.root);
     ui.row.append(push("Play from noise", () => this.play()));
     const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
-    tries(ui.hint, "Drag a memory, or the time. Or try", [
+    tries(ui.hint, "Numbers count the samples nearest to each memory. Drag one, or the time. Or try", [
       ["half-way", show({ time: 0.5 })],
       ["clock runs on", show({ time: 1.6, past: "on" })],
       ["clock starts again", show({ time: 1.3, past: "again" })],
