@@ -26,6 +26,8 @@ import { Plane, contours, field, heat } from "./landscape.js";
 
 const SIGMAS = [0.03, 1];
 const COUNTS = [1, 120];
+// what the slider has
+const LIST = [...Array.from({ length: 20 }, (_, i) => i + 1), 25, 30, 40, 50, 60, 80, 100, 120];
 const INITIAL = { k: 9, sigma: 0.12, seed: 5, spread: "random" };
 const PLACES = 360; // round the ring
 const [LOW, HIGH] = [0.05, 2];
@@ -205,9 +207,14 @@ export function look(settings) {
   return { turns, way, kinds, found, shares, bowls: valleys(turns, settings.sigma, way) };
 }
 
+/** Where the slider stands for K points: at the nearest number that it has. */
+function spot(k) {
+  return LIST.reduce((best, v, i) => (Math.abs(v - k) < Math.abs(LIST[best] - k) ? i : best), 0);
+}
+
 export function settingsFrom(given) {
   return {
-    k: Math.round(numberFrom(given.k, ...COUNTS, INITIAL.k)),
+    k: LIST[spot(numberFrom(given.k, ...COUNTS, INITIAL.k))],
     sigma: numberFrom(given.sigma, ...SIGMAS, INITIAL.sigma),
     seed: Math.round(numberFrom(given.seed, 0, 9999, INITIAL.seed)),
     spread: given.spread === "even" ? "even" : "random",
@@ -430,7 +437,7 @@ class Circle {
 
   showControls() {
     const { now } = this.life;
-    this.count.show(now.k);
+    this.count.show(spot(now.k));
     this.width.show(now.sigma);
     this.way.show(now.spread);
   }
@@ -445,8 +452,8 @@ class Circle {
     this.count = slider({
       name: "k",
       label: "points K",
-      ...{ min: COUNTS[0], max: COUNTS[1], value: now.k, log: true, format: (v) => String(Math.round(v)) },
-      input: (v) => change({ k: Math.round(v) }),
+      ...{ min: 0, max: LIST.length - 1, step: 1, value: spot(now.k), format: (i) => String(LIST[i]) },
+      input: (i) => change({ k: LIST[i] }),
     });
     this.width = slider({
       name: "sigma",
@@ -499,7 +506,7 @@ class Circle {
   more(done) {
     const { now } = this.life;
     const frame = (t) => {
-      now.k = Math.round(9 * (100 / 9) ** t);
+      now.k = LIST[spot(9 * (100 / 9) ** t)];
       this.measure();
       this.showControls();
       this.draw();
