@@ -816,6 +816,7 @@ RANGES = {
     "memory.relocation.Schedule.start": "",
     "memory.relocation.Schedule.end": "",
     "pretrain": "least",
+    "memory.deep_clustering.DeepClAM.max_iter": "least",
     "gamma": "",
     "right": "signed",
     "down": "signed",

@@ -103,6 +103,16 @@ def test_one_loss_moves_all_three():
     assert np.abs(model.encode(X) - codes).max() > 0 and model.n_iter_ == 3
 
 
+def test_without_epochs_of_memories_it_is_kmeans_on_codes():
+    X, _ = pictures()
+    model = small(max_iter=0, beta=1e4).fit(X)
+    z = model.encode(X)
+    means = np.stack([z[model.labels_ == c].mean(0) for c in range(4)])
+    np.testing.assert_allclose(model.memories_, means, atol=1e-3 * z.std())
+    with pytest.raises(ValueError, match="pretrain = 0: expected a whole number >= 1"):
+        small(pretrain=0, max_iter=0).fit(X)
+
+
 def test_own_networks_are_copied():
     torch.manual_seed(0)
     X, y = pictures()

@@ -84,7 +84,8 @@ class DeepClAM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
             stays; with step_size=1 a code is forgotten but for its cluster.
         augment: a function (x, generator) that moves or spoils a batch; the encoder sees what it
             returns, the decoder must give the original back. What it changes leaves the codes.
-        pretrain: epochs without memories; max_iter: epochs with them.
+        pretrain: epochs without memories; max_iter: epochs with them. With max_iter=0 it is an
+            autoencoder, and k-means on its codes.
         batch_size: of a gradient step. learning_rate: of Adam.
         n_init: starts of the k-means on the codes.
         random_state: for weights, batches and k-means.
@@ -201,10 +202,11 @@ class DeepClAM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
 
     def _check_settings(self) -> None:
         """Refuse settings that mean nothing, one line each."""
-        names = ("n_clusters", "latent_dim", "steps", "max_iter", "batch_size", "n_init")
+        names = ("n_clusters", "latent_dim", "steps", "batch_size", "n_init")
         for name in names:
             _check.count(name, getattr(self, name))
-        _check.count("pretrain", self.pretrain, least=0)
+        _check.count("max_iter", self.max_iter, least=0)
+        _check.count("pretrain", self.pretrain, least=0 if self.max_iter else 1)
         _check.positive("learning_rate", self.learning_rate)
         wanted = "a tuple of whole numbers >= 1"
         _check.sizes("hidden", self.hidden, dims=range(1, 20), expected=wanted)
@@ -270,7 +272,7 @@ class DeepClAM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
             self._memories = nn.Parameter(torch.from_numpy(first.astype(z.numpy().dtype)))
             two = square_distances(z, self._memories).topk(min(2, len(first)), largest=False)[0]
             lead = float((two[:, -1] - (two[:, 0] if len(first) > 1 else 0)).median()) or 1.0
-            rate = self.learning_rate * float(z.std(0, correction=0).mean()) * 10
+            rate = self.learning_rate * float(z.std(0, correction=0).mean())
         auto = isinstance(self.beta, str)
         self._beta = Schedule(4 / lead, 40 / lead) if auto else Schedule.of("beta", self.beta)
         self._optimizer.add_param_group({"params": [self._memories], "lr": rate})
