@@ -271,7 +271,7 @@ def test_c6_at_least_96_of_100_by_descent_and_the_twin_names_better():
     }
     assert last["tower"]["after"] == last["one_way"]["after"] == "rounding to float16"
     assert 0.96 <= last["tower"]["accuracy"] < last["one_way"]["accuracy"]
-    assert last["tower"]["accuracy_50_sweeps"] >= 0.96
+    assert last["tower"]["accuracy_50_rounds"] >= 0.96
 
 
 def test_c6_unknown_pixels_are_no_harm_to_the_tower_and_holes_are(mnist):
