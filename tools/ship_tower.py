@@ -1,4 +1,4 @@
-"""Ship the tower and its twin: weights (float16) and cards into the package, the record to results/.
+"""Ship the tower and its twin: weights (float16) and cards, and the record in results/.
 
     amtutor train tower --out runs/tower && amtutor train tower-one-way --out runs/tower-one-way
     python tools/ship_tower.py runs/tower runs/tower-one-way

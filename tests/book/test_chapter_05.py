@@ -317,12 +317,15 @@ def test_c6_two_sweeps_are_enough_and_small_steps_find_other_valleys(mnist):
         walked = ham.descend(states, steps=50, step_size=0.2, clamp=clamp, record=True)
     assert float(walked.trajectory.energies.diff(dim=0).max()) < 0.01
     with torch.no_grad():
-        swept = ham.settle(states, steps=60, clamp=clamp).energy
+        swept = ham.settle(states, steps=60, clamp=clamp)
         far = ham.descend(walked.state, steps=350, step_size=0.2, clamp=clamp)
     for run in (walked, far):
         right = (run.state["label"].argmax(-1) == y).float().mean()
-        assert 0.6 < float(right) < share[2] - 0.03
-    assert float((far.energy < swept - 0.1).float().mean()) > 0.6  # lower is not righter
+        assert 0.2 < float(right) < share[2] - 0.1  # a tenth would be chance
+    lower = far.energy < swept.energy - 0.1
+    assert float(lower.float().mean()) > 0.3
+    named = [(run.state["label"].argmax(-1) == y)[lower].float().mean() for run in (far, swept)]
+    assert float(named[0]) < float(named[1]) - 0.1  # lower is not righter
 
 
 def test_c6_the_drawing_shows_all_five_floors():

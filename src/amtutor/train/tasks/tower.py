@@ -21,6 +21,10 @@ from amtutor.network.towers import ask, one_way, pixels, tower
 from amtutor.train import Draws, Settings, Task, ranged, register
 
 ASKED = 10  # rounds that a digit gets when it is measured
+_WORDS = {
+    "tower": "a tower of five floors",
+    "one-way": "the feed-forward twin of a tower of five floors",
+}
 NAME_OF_HALF = 0.3  # weight of the name of a digit with a gap
 
 
@@ -138,7 +142,7 @@ class Tower(Task[TowerSettings, HAM]):
             Path(folder) / f"{small[c.digits]}.safetensors",
             _weights.half(model.state_dict()),
             kind="tower",
-            what=f"a {c.which} of five floors that learned digits ({c.digits}), float16",
+            what=f"{_WORDS[c.which]} that learned digits ({c.digits}), float16",
             config=size,
             training=c.to_dict(),
         )
