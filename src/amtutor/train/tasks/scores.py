@@ -68,16 +68,19 @@ class Scores(Task[ScoreSettings, Network]):
 
     def data(self) -> dict[str, Tensor]:
         """Points to learn, (K, D)."""
+        return {"points": self.points().to(self.device)}
+
+    def points(self) -> Tensor:
+        """Return them on the CPU, whatever device a model is built or counted on."""
         c = self.config
-        if c.points == "circle":
-            found = circle_points(c.n_memories, seed=c.data_seed)
-        else:
-            found = split_digits("small")[0][0][: c.n_memories].flatten(1)
-        return {"points": found.to(self.device)}
+        with torch.device("cpu"):
+            if c.points == "circle":
+                return circle_points(c.n_memories, seed=c.data_seed)
+            return split_digits("small")[0][0][: c.n_memories].flatten(1)
 
     def sizes(self) -> dict:
         """Return what `score_networks.build` is called with, and ships on the card."""
-        c, points = self.config, self.data()["points"]
+        c, points = self.config, self.points()
         spread = (points - points.mean(0)).square().mean().sqrt()
         return {
             "kind": c.kind,
@@ -96,7 +99,7 @@ class Scores(Task[ScoreSettings, Network]):
             process=self.process,
             width=size["width"],
             depth=size["depth"],
-            centre=self.data()["points"].mean(0).cpu(),
+            centre=self.points().mean(0),
             spread=size["spread"],
         )
 
