@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from amtutor import _check, _draw
+from amtutor._threads import one_thread
 from amtutor.descent import Film, watched_by
 from amtutor.memory.dense import lse_energy, lse_gradient
 
@@ -284,7 +285,8 @@ def empirical_energy(
     tensor([-0.1931, -0.1269])
     """
     u, ratio, scale, _ = _beside(x, process, t)
-    return scale**2 * lse_energy(u, memories, beta=ratio**-2, chunk=chunk)
+    with one_thread(_work(u, memories)):
+        return scale**2 * lse_energy(u, memories, beta=ratio**-2, chunk=chunk)
 
 
 def empirical_score(
@@ -302,7 +304,13 @@ def empirical_score(
     Source: MM 4.4-4.6.
     """
     u, ratio, scale, width = _beside(x, process, t)
-    return (-scale / width**2) * lse_gradient(u, memories, beta=ratio**-2, chunk=chunk)
+    with one_thread(_work(u, memories)):
+        return (-scale / width**2) * lse_gradient(u, memories, beta=ratio**-2, chunk=chunk)
+
+
+def _work(x: Tensor, memories: Any) -> int:
+    """Multiply-adds of the product of states and memories; a sampler makes thousands of them."""
+    return x.numel() * len(memories) if isinstance(memories, Tensor) and memories.ndim else 0
 
 
 def empirical_log_density(
