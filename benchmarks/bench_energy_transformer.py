@@ -22,7 +22,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
-from benchmarks.__main__ import machine
+from benchmarks.report import row
 
 from amtutor import fast
 from amtutor.fast._matmul import reduced_precision
@@ -70,6 +70,13 @@ LONG = {
     "autograd, same library": None,
     "fast": 0.35,
     "fast, bf16": None,
+}
+
+
+README = {
+    *(("full", job, way) for job in WAYS for way in ("fast", "lean", "fast, bf16")),
+    ("full", "training", "autograd, same library"),
+    ("long, half", "inference", "fast"),
 }
 
 
@@ -186,6 +193,17 @@ def compare(size: str, job: str, ways: list[str], targets: dict) -> None:
             f"{_goal(most[1])}{errors[way]:10.0e}",
             flush=True,
         )
+        if way != "autograd":
+            tell(size, job, way, (ratio, memory / base_memory), most)
+
+
+def tell(size: str, job: str, way: str, found: tuple[float, float], most) -> None:
+    """Two rows: time and memory as shares of the baseline's."""
+    dim, *_, tokens, batch, _, _ = SIZES[size]
+    what = f"Energy Transformer, D = {dim}, {tokens} tokens, batch {batch}, {job}, {way}"
+    for share, bound, unit in zip(found, most, ("of the time", "of the memory"), strict=True):
+        shown = (size, job, way) in README and (unit == "of the time" or way in ("fast", "lean"))
+        row(what, found=share, unit=unit, against="autograd", at_most=bound, readme=shown)
 
 
 def _goal(most: float | None) -> str:
@@ -205,7 +223,6 @@ def header(text: str) -> None:
 def main() -> None:
     """Print the tables; an update that does not end where the baseline does is refused."""
     torch.set_num_threads(THREADS)
-    print(machine())
     if not _stays_float32():
         print(
             'This processor reduces products of "same library" to bfloat16: its error is theirs, '

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.report import row, skip
 
 from amtutor import fast
 from amtutor.fast._descend import _product
@@ -88,7 +89,7 @@ def peer_python() -> str | None:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            print(f"SKIPPED the comparison with hamux, it cannot be installed here: {reason}")
+            skip(f"the comparison with hamux, it cannot be installed here: {reason}")
             return None
     return str(python)
 
@@ -201,6 +202,14 @@ def race(name: str, ham: HAM, states, peer: Peer | None) -> None:
             print(f"  {way:32s} {1e3 * seconds:8.1f} ms  {ratio[way]:5.2f} x {base}")
     way = min(("HAM.descend", "fast.descend"), key=ratio.get)
     best = ratio[way]
+    row(
+        f"a HAM {sizes}, {STEPS} steps, batch {BATCH}, {way}",
+        found=best,
+        unit="of the time",
+        against="the JAX package hamux, jitted" if peer else base,
+        at_most=TARGET if peer else None,
+        readme=True,
+    )
     if peer and best <= TARGET:
         print(f"  aim met by {way}: {best:.2f}, wanted {TARGET} x hamux")
     if peer and best > TARGET:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from benchmarks.report import row, skip
 from torch.utils.data import DataLoader, TensorDataset
 
 from amtutor.data import DataNotFound
@@ -85,7 +86,7 @@ def main() -> None:
     try:
         images = task.data()["images"]
     except DataNotFound as missing:
-        print(f"SKIPPED: {missing}")
+        skip(str(missing))
         return
     steps, warm = plan["steps"], plan["warm"]
     rates: dict[str, list[float]] = {"plain loop": [], "trainer": []}
@@ -101,10 +102,19 @@ def main() -> None:
         ratios = [b / a for a, b in zip(*rates.values(), strict=True)]
         aim = f" (aim {AIM})" if device.type == "cuda" else " (the aim of 1.3 is for a GPU)"
         print(f"  trainer over plain loop: {statistics.median(ratios):.2f}{aim}")
+        row(
+            f"training {plan['preset']} on {device.type}, pictures a second",
+            found=statistics.median(ratios),
+            unit="times as many",
+            against="a plain loop with a DataLoader",
+            at_least=AIM if device.type == "cuda" else None,
+            readme=True,
+        )
         began = time.perf_counter()
         fit(load_preset("latent-smoke").config, Path(folder) / "smoke", device=device)
         took = time.perf_counter() - began
         print(f"latent-smoke, everything: {took:.0f} s (aim: a minute)")
+        row("latent-smoke, everything", found=took, unit="s", against="a minute", at_most=60)
         assert Run(Path(folder) / "smoke").finished
 
 

@@ -17,6 +17,7 @@ import statistics
 import time
 
 import torch
+from benchmarks.report import row
 
 from amtutor.memory.dense import lse_energy, lse_gradient
 from amtutor.memory.random_features import DistributedDenseAM, TrigonometricFeatures
@@ -94,6 +95,19 @@ def main() -> None:
         f"{'met' if met and seconds <= SECONDS else 'NOT MET in this run'}"
     )
     numbers = memory.tensor.numel(), memories.numel()
+    what = f"a memory of {numbers[0]} numbers for {K} memories, D = {D}, {STATES} states"
+    for name, least in (("exact, in chunks", OURS), ("exact, broadcast", BROADCAST)):
+        row(
+            what,
+            found=ratios[name],
+            unit="times faster",
+            against=f"the memories themselves, {name}",
+            at_least=least,
+            readme=True,
+        )
+    off = 100 * errors(ends["distributed"], exact, beta)[1]
+    row(what, found=off, unit="% off in slope", against=f"exact, beta = {beta}", readme=True)
+    row(what, found=seconds, unit="s to build", against="nothing", at_most=SECONDS)
     print(f"it holds {numbers[0]} numbers in place of {numbers[1]}; errors by beta:")
     for other in BETAS[:-1]:
         torch.set_num_threads(threads)

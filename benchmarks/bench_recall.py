@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.report import row
 
 from amtutor import fast
 from amtutor.memory.discrete import DiscreteDenseAM, Exponential, RectifiedPolynomial
@@ -147,6 +148,17 @@ def measure(name: str) -> None:
             f"{1e6 * loop_time / some / part * visits:14.0f}{ratio:8.0f}x{target:8d}x{peak:9.0f}"
             f"  {1 / scale:9.2%}  {'met' if ratio >= target else 'NOT MET in this run'}"
         )
+        busy = ", a busy process beside both" if beside else ""
+        row(
+            f"binary recall, {name}, K = {k}, D = {dim}, {visits} visits{busy}",
+            found=ratio,
+            unit="times faster",
+            against="a NumPy loop with two energies a visit, same final bits",
+            at_least=target,
+            readme=True,
+        )
+    size = f"binary recall, {name}, K = {k}, D = {dim}"
+    row(size, found=peak, unit="MB", against=f"patterns of {4e-6 * k * dim:.1f} MB")
 
 
 def main() -> None:
