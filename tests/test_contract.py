@@ -367,6 +367,8 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "x": lambda: draw(B, D),
         "noise": lambda: draw(B, D, seed=5),
         "start": lambda: draw(B, D),
+        "points": lambda: draw(4, D, seed=6),
+        "nodes": lambda: 16,
         "labels": lambda: torch.tensor([0, 1, 2]),
         "schedule": lambda: lambda gamma: 1 - gamma,
         "distance": lambda: draw(B).abs(),

@@ -8,8 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 
 from amtutor.generative import equilibrium as eq
+from amtutor.generative.fields import asymmetry
 
 DOUBLE = torch.float64
 
@@ -103,6 +105,134 @@ def test_the_best_answer_is_the_mean_target_of_all_that_could_have_been():
     ]
     assert abs(float(values[losses.index(min(losses))])) < 1e-9
     assert min(losses) == pytest.approx(float((wanted[0] - wanted[1]).square()) / 4)
+
+
+# ------------------------------------------------------------------------------- the best field
+
+
+def by_quadrature(z, points, schedule):
+    """The mean target by SciPy's adaptive rule in gamma: the docstring's first formula."""
+
+    def integral(of):
+        # In D = 2, gamma to 1 is harmless unless z is a datum; the corner of c at 0.8 is told.
+        return quad(of, 0, 1, points=[0.8], limit=400, epsabs=1e-13, epsrel=1e-12)[0]
+
+    above, below = torch.zeros_like(z), 0.0
+    for xi in points:
+
+        def weight(g, xi=xi):
+            gap = float((z - g * xi).square().sum())
+            return (1 - g) ** -len(z) * math.exp(-0.5 * gap / (1 - g) ** 2) if g < 1 else 0.0
+
+        def pull(g, weight=weight):
+            c = float(schedule(torch.tensor(g, dtype=DOUBLE)))
+            return weight(g) * c / (1 - g) if g < 1 else 0.0
+
+        above, below = above + integral(pull) * (z - xi), below + integral(weight)
+    return above / below
+
+
+@pytest.mark.parametrize("name", eq.SCHEDULES)
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_the_best_field_is_the_mean_target(name, dim):
+    points, z = normal(4, dim), 1.5 * normal(6, dim, seed=1)
+    c = eq.SCHEDULES[name]
+    exact = torch.stack([by_quadrature(one, points, c) for one in z])
+    corner = name in ("truncated", "piecewise")
+    found = eq.best_field(z, points, schedule=c, nodes=2000 if corner else 64)
+    # A corner in c between two nodes, h = O(1 / nodes) apart, costs O(h^2); without one, nothing.
+    assert (found - exact).abs().max() < (1e-5 if corner else 1e-8) * exact.abs().max()
+
+
+def test_twice_the_nodes_leave_a_quarter_of_a_corners_error():
+    points, z = normal(5, 2), 1.5 * normal(200, 2, seed=1)
+    right = eq.best_field(z, points, nodes=4096)
+    size = right.norm(dim=1).max()
+    errors = [
+        float((eq.best_field(z, points, nodes=n) - right).norm(dim=1).max()) for n in (64, 256)
+    ]
+    assert errors[0] < 4e-3 * size  # (1 / 64 of a window of four)^2, at most
+    assert errors[1] < errors[0] / 4  # 1 / 16 on average; where the corner falls is luck
+    smooth = [eq.best_field(z, points, schedule=eq.cosine_decay, nodes=n) for n in (64, 128)]
+    assert (smooth[0] - smooth[1]).abs().max() < 1e-9 * size
+
+
+def test_the_best_field_is_what_chance_says():
+    """Draw data and gamma, weigh each by how well it explains z: equal within 5 errors."""
+    points, z = normal(3, 5), 0.7 * normal(1, 5, seed=1)
+    g = torch.Generator().manual_seed(2)
+    n = 200_000
+    xi = points[torch.randint(3, (n,), generator=g)]
+    gamma = torch.rand(n, 1, generator=g, dtype=DOUBLE)
+    noise = (z - gamma * xi) / (1 - gamma)
+    weight = (1 - gamma) ** -5 * torch.exp(-0.5 * noise.square().sum(1, keepdim=True))
+    wanted = eq.truncated_decay(gamma) * (noise - xi)
+    mean = (weight * wanted).sum(0) / weight.sum()
+    error = (weight * (wanted - mean)).square().sum(0).sqrt() / weight.sum()
+    assert ((eq.best_field(z, points)[0] - mean).abs() < 5 * error).all()
+
+
+def test_no_field_has_a_lower_loss():
+    """What is left of the target has nothing in common with any function of the place."""
+    points = normal(4, 2)
+    g = torch.Generator().manual_seed(3)
+    n = 20_000
+    x = points[torch.randint(4, (n,), generator=g)]
+    noise, gamma = normal(n, 2, seed=4), torch.rand(n, generator=g, dtype=DOUBLE)
+    place, wanted = eq.eqm_target(x, noise, gamma)
+    left = wanted - eq.best_field(place, points)
+    turned = torch.stack([-place[:, 1], place[:, 0]], 1)
+    for other in (torch.ones_like(place), place, turned, place.sin(), place / (1 + place.norm())):
+        products = (left * other).sum(1)
+        assert products.mean().abs() < 5 * products.std() / math.sqrt(n)
+
+
+def test_one_datum_is_met_head_on():
+    datum, z = normal(1, 6), normal(9, 6, seed=1)
+    field = eq.best_field(z, datum)
+    away = z - datum
+    assert torch.nn.functional.cosine_similarity(field, away).min() > 1 - 1e-12
+    near = eq.best_field(datum + 1e-6 * away, datum)  # c / (1 - gamma) is lambda / (1 - a) there
+    assert torch.allclose(near, 4 / 0.2 * 1e-6 * away, rtol=1e-4)
+    assert (eq.best_field(datum, datum) == 0).all()
+
+
+def test_the_best_field_of_many_is_that_of_each_and_knows_no_order():
+    points, z = normal(5, 2, 3), normal(7, 2, 3, seed=1)
+    together = eq.best_field(z, points)
+    for b in range(7):
+        assert torch.allclose(eq.best_field(z[b : b + 1], points)[0], together[b], rtol=1e-12)
+    assert torch.allclose(eq.best_field(z, points[[3, 1, 4, 0, 2]]), together, rtol=1e-12)
+    assert torch.allclose(eq.best_field(z, points.repeat(3, 1, 1)), together, rtol=1e-12)
+    flat = eq.best_field(z.flatten(1), points.flatten(1)).view_as(z)
+    assert torch.equal(flat, together)
+
+
+def test_the_best_field_in_blocks_far_off_and_in_single_precision():
+    points, z = normal(300, 200), normal(64, 200, seed=1)
+    blocks = eq.best_field(z, points)  # 35 rows a block
+    assert torch.allclose(blocks[50:51], eq.best_field(z[50:51], points), rtol=1e-10)
+    single = eq.best_field(z.float(), points.float())
+    assert single.dtype == torch.float32
+    assert (single - blocks).abs().max() < 1e-5 * blocks.abs().max()
+    for scale in (1e-200, 1e-30, 1e-12, 1e6):
+        assert eq.best_field(scale * z, points[:3]).isfinite().all()
+
+
+def test_the_best_field_can_be_differentiated():
+    points, z = normal(3, 2), normal(4, 2, seed=1)
+    assert torch.autograd.gradcheck(
+        lambda z: eq.best_field(z, points, schedule=eq.cosine_decay), (z.requires_grad_(),)
+    )
+
+
+def test_the_best_field_of_two_data_turns():
+    """It is no gradient; of one datum it is (everything is radial)."""
+    z = normal(20, 2, seed=1)
+    c = eq.linear_decay
+    two = asymmetry(lambda z: eq.best_field(z, normal(3, 2), schedule=c), z)
+    one = asymmetry(lambda z: eq.best_field(z, torch.zeros(1, 2, dtype=DOUBLE), schedule=c), z)
+    assert two.max() > 1e-2 and one.max() < 1e-9
 
 
 # ------------------------------------------------------------------------------- the bowl
