@@ -28,10 +28,10 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
+import kernels
 import plain
 
 BOOK = plain.BOOK
@@ -338,7 +338,7 @@ def _digest(value: object) -> str:
 
 def execute(notebook: nbformat.NotebookNode, path: Path, timeout: int) -> None:
     """Run every cell in the folder of the book; a failing cell becomes one line."""
-    client = NotebookClient(
+    client = kernels.Client(
         notebook,
         timeout=timeout,
         kernel_name="python3",

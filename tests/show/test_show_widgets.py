@@ -9,8 +9,8 @@ import ipywidgets as ipw
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
+import kernels
 from amtutor import show
 from amtutor.show import widgets
 
@@ -162,7 +162,7 @@ def run(*cells: str, **environment: str) -> nbformat.NotebookNode:
     """Execute the cells in a fresh kernel."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     env = {**os.environ, "AMTUTOR_STATIC": "0", **environment}
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=True)
+    client = kernels.Client(notebook, timeout=120, kernel_name="python3", store_widget_state=True)
     client.execute(env=env)
     return notebook
 

@@ -10,9 +10,9 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 
+import kernels
 from amtutor import show
 from amtutor.show import style
 
@@ -201,7 +201,7 @@ def test_in_a_notebook_every_picture_shows_exactly_once():
     )
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell(c) for c in (setup, *CELLS.values())]
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    kernels.Client(notebook, timeout=120, kernel_name="python3").execute()
     outputs = dict(zip(CELLS, (cell.outputs for cell in notebook.cells[1:]), strict=True))
     pictures = {
         name: sum("image/png" in o.get("data", {}) for o in found)
