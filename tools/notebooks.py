@@ -28,7 +28,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from PIL import Image
 
 import kernels
@@ -353,7 +353,7 @@ def execute(notebook: nbformat.NotebookNode, path: Path, timeout: int) -> None:
         where = next(i for i, c in enumerate(notebook.cells) if _error_of(c))
         line = f"{error.ename}: {(str(error.evalue).strip().splitlines() or [''])[0]}"
         raise NotebookError(f"{_place(path, notebook, where)}: {line}") from None
-    except (CellTimeoutError, DeadKernelError) as error:
+    except (CellTimeoutError, RuntimeError) as error:  # or the kernel has died, or never started
         done = [i for i, c in enumerate(notebook.cells) if c.get("execution_count")]
         where = (done or [0])[-1]
         line = str(error).strip().splitlines()[0]

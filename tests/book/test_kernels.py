@@ -1,11 +1,14 @@
-"""An answer that comes in while a channel sends is noticed."""
+"""An answer that comes while a channel sends is noticed; a kernel that dies early starts again."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import select
+import sys
 
 import nbformat
+import pytest
 import zmq
 import zmq.asyncio
 from jupyter_client.session import Session
@@ -51,3 +54,49 @@ def test_notebooks_run_over_such_channels():
     client.execute()
     assert used == [kernels.Channel] * 2
     assert notebook.cells[0].outputs[0].data["text/plain"] == "2"
+
+
+DIES = """
+import os, pathlib, sys
+starts = pathlib.Path(sys.argv[1])
+starts.write_text(starts.read_text() + "x")
+if len(starts.read_text()) <= int(sys.argv[2]):
+    sys.exit(1)
+os.execv(sys.executable, [sys.executable, "-m", "ipykernel_launcher", "-f", sys.argv[3]])
+"""
+
+
+@pytest.fixture
+def dying(tmp_path, monkeypatch):
+    """Make a kernel that dies before its first answer at the first `times` of its starts."""
+    starts = tmp_path / "starts"
+    starts.write_text("")
+
+    def make(times: int) -> kernels.Client:
+        argv = [sys.executable, "-c", DIES, str(starts), str(times), "{connection_file}"]
+        spec = tmp_path / "kernels" / "dying" / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        spec.write_text(json.dumps({"argv": argv, "display_name": "", "language": "python"}))
+        monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+        cell = nbformat.v4.new_code_cell("import os; os.environ['COLOUR']")
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        return kernels.Client(notebook, kernel_name="dying", startup_timeout=10 * LONG)
+
+    return make, starts
+
+
+def test_a_kernel_that_dies_at_its_start_is_started_again_aloud(dying, capsys, monkeypatch):
+    make, starts = dying
+    client = make(1)
+    client.execute(env={"COLOUR": "blue", "JUPYTER_PATH": ""})
+    assert client.nb.cells[0].outputs[0].data["text/plain"] == "'blue'"
+    assert starts.read_text() == "xx"
+    assert capsys.readouterr().err.count("it is started again") == 1
+
+
+def test_a_kernel_that_never_starts_is_an_error_after_three_starts(dying, capsys):
+    make, starts = dying
+    with pytest.raises(RuntimeError, match="died before replying"):
+        make(9).execute()
+    assert starts.read_text() == "xxx"
+    assert capsys.readouterr().err.count("it is started again") == 2
