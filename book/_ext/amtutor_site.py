@@ -5,8 +5,9 @@
 - `{explorable} NAME` writes the figure book/_static/explorables/NAME.js into the page.
 
 Beside it, by concern: site_numbers (a chapter has its file's number), site_pages (the ledger, the
-plan, the gallery), site_html (the last hand at a page: weight, access, description), site_assets
-(icons and style sheets as small as the pages need), site_search, site_project (addresses).
+plan, the galleries), site_map (the map), site_html (the last hand at a page: weight, access,
+description), site_assets (icons and style sheets as small as the pages need), site_search,
+site_project (addresses).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import site_assets
 import site_html
+import site_map
 import site_pages
 import site_search
 from docutils import nodes
@@ -248,6 +250,7 @@ def keep_numbers(doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("explorable", Explorable)
     site_pages.add(app)
+    site_map.add(app)
     app.add_node(
         explorable,
         html=(visit_explorable, depart_explorable),

@@ -48,10 +48,18 @@ class Ledger(Markdown):
     sources = ("ledger.yml",)
 
     def lines(self) -> list[str]:
-        rows = ["| item | of the papers | kept in, held by |", "|---|---|---|"]
-        for row in yaml.safe_load((BOOK / "ledger.yml").read_text("utf-8")):
-            where = " ".join([self._place(row.get("chapter")), *self._tests(row)])
-            rows.append(f"| {row['id']} | {row['title']} | {where} |")
+        listed = yaml.safe_load((BOOK / "ledger.yml").read_text("utf-8"))
+        done = sum(row["status"] == "done" for row in listed)
+        rows = [
+            f"{done} of {len(listed)} are done.",
+            "",
+            "| item | of the papers | kept in | held by |",
+            "|---|---|---|---|",
+        ]
+        for row in listed:
+            place, tests = self._place(row.get("chapter")), tests_of(row)
+            here = place if row["status"] == "done" else f"{place} (open)".removeprefix("open ")
+            rows.append(f"| {row['id']} | {row['title']} | {here} | {folded(tests)} |")
         return rows
 
     def _place(self, chapter: str | None) -> str:
@@ -61,12 +69,25 @@ class Ledger(Markdown):
         number = page.split("_")[0].lstrip("0") or page
         return f"[chapter {number}](#{anchor})" if anchor else f"{{doc}}`{page}`"
 
-    @staticmethod
-    def _tests(row: dict) -> list[str]:
-        """One link for each file of tests."""
-        files = sorted({name.split("::")[0] for name in row.get("tests") or []})
-        names = [Path(file).stem.removeprefix("test_").replace("_", " ") for file in files]
-        return [f"[tests: {n}]({source(f)})" for n, f in zip(names, files, strict=True)]
+
+def tests_of(row: dict) -> list[tuple[str, str]]:
+    """The tests of a row of the ledger: their names as words, and the address of their lines."""
+    found = []
+    for name in row.get("tests") or []:
+        file, *_, test = name.split("::")
+        lines = (BOOK.parent / file).read_text("utf-8").splitlines()
+        at = next(n for n, line in enumerate(lines, 1) if line.lstrip().startswith(f"def {test}("))
+        found.append((test.removeprefix("test_").replace("_", " "), f"{source(file)}#L{at}"))
+    return found
+
+
+def folded(links: list[tuple[str, str]]) -> str:
+    """A list of links that opens where it stands, in one line, as a cell of a table needs it."""
+    if not links:
+        return ""
+    items = "".join(f'<li><a href="{where}">{words}</a></li>' for words, where in links)
+    count = f"{len(links)} test" + "s" * (len(links) > 1)
+    return f"<details><summary>{count}</summary><ul>{items}</ul></details>"
 
 
 class Plan(Markdown):
@@ -113,6 +134,75 @@ class Gallery(Markdown):
         ]
 
 
+class Moments(Gallery):
+    """The gallery at length: a sentence for each live figure, and links to settings of interest."""
+
+    sources = ("explorables.yml",)
+
+    def lines(self) -> list[str]:
+        seen, cards = set(), []
+        for path in sorted(BOOK.glob("[0-9][0-9]_*.md")):
+            for name, alt in PLACE.findall(path.read_text("utf-8")) if self.found(path) else ():
+                if name not in seen:  # a figure that two chapters show is told once
+                    seen.add(name)
+                    cards += self._card(path, name, alt)
+        head = ["::::{grid} 1 1 2 2", ":gutter: 3", ":class-container: am-gallery am-moments", ""]
+        return [*head, *cards, "::::"]
+
+    def _card(self, path: Path, name: str, alt: str) -> list[str]:
+        about = moments().get(name, {"says": alt, "moments": []})
+        picture = super()._card(path, name, alt)
+        titled, rest = picture[0], picture[2:4]
+        links = "".join(
+            f'<li><a href="{path.stem}.html{where}">{words}</a></li>'
+            for words, where in deep_links(name, about)
+        )
+        home = f"{{live}}`Chapter {int(path.stem[:2])} <{name}>`"
+        return [titled, *rest, "", f"{about['says']} {home}", "", f"<ul>{links}</ul>", ":::"]
+
+
+def moments() -> dict:
+    """explorables.yml: sentences and settings by the name of a live figure."""
+    return yaml.safe_load((BOOK / "explorables.yml").read_text("utf-8"))
+
+
+def deep_links(name: str, about: dict) -> list[tuple[str, str]]:
+    """Words, and the address part that opens the figure with these settings."""
+    found = []
+    for moment in about["moments"]:
+        parts = {key: value for key, value in moment.items() if key != "words"}
+        texts = [
+            f"{key}={','.join(map(str, v)) if isinstance(v, list) else v}"
+            for key, v in parts.items()
+        ]
+        found.append((moment["words"], f"#{name}?{'&amp;'.join(texts)}"))
+    return found
+
+
+def place_of(name: str) -> Path:
+    """The chapter that shows a live figure first."""
+    for path in sorted(BOOK.glob("[0-9][0-9]_*.md")):
+        if name in (found for found, _ in PLACE.findall(path.read_text("utf-8"))):
+            return path
+    raise ValueError(f"no chapter shows the live figure {name!r}")
+
+
+def live(role, rawtext, text, lineno, inliner, options=None, content=None):
+    """`{live}` and a figure's name, or `words <name?beta=2>`: a link that opens it so."""
+    words, _, target = text.rpartition("<") if text.endswith(">") else ("", "", text)
+    target = target.rstrip(">")
+    name = target.split("?")[0]
+    try:
+        page = place_of(name)
+    except ValueError as fault:
+        message = inliner.reporter.error(f"live: {fault}", line=lineno)
+        return [inliner.problematic(rawtext, rawtext, message)], [message]
+    title = TITLE.search((EXPLORABLES / f"{name}.js").read_text("utf-8"))
+    part = target if "?" in target else f"explorable-{name}"
+    words = words.strip() or (title[1] if title else name)
+    return [nodes.reference(rawtext, words, refuri=f"{page.stem}.html#{part}", internal=True)], []
+
+
 class Cite(Markdown):
     """The book as a BibTeX entry, to be copied."""
 
@@ -133,6 +223,13 @@ class Cite(Markdown):
 
 def add(app) -> None:
     """Tell Sphinx of the directives of this file."""
-    directives = {"ledger": Ledger, "plan": Plan, "gallery": Gallery, "bibtex-of-the-book": Cite}
+    directives = {
+        "ledger": Ledger,
+        "plan": Plan,
+        "gallery": Gallery,
+        "bibtex-of-the-book": Cite,
+        "moments": Moments,
+    }
     for name, directive in directives.items():
         app.add_directive(name, directive)
+    app.add_role("live", live)

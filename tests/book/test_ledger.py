@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import site_pages
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,8 +29,13 @@ def test_fields_are_known():
     assert fields <= {"id", "title", "status", "chapter", "tests", "note"}
 
 
-@done
-def test_done_has_its_place(row):
+placed = pytest.mark.parametrize(
+    "row", [r for r in ROWS if r["status"] == "done" or "chapter" in r], ids=lambda r: r["id"]
+)
+
+
+@placed
+def test_what_is_named_has_its_place(row):
     page, _, anchor = row["chapter"].partition("#")
     text = (ROOT / "book" / f"{page}.md").read_text("utf-8")
     assert anchor == f"ledger-{row['id'].lower()}"
@@ -39,9 +45,28 @@ def test_done_has_its_place(row):
 @done
 def test_done_is_held_by_tests(row):
     assert row["tests"]
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if "tests" in r], ids=lambda r: r["id"])
+def test_every_test_named_is_there(row):
+    assert len(set(row["tests"])) == len(row["tests"])
     for name in row["tests"]:
         path, _, test = name.partition("::")
         text = (ROOT / path).read_text("utf-8")
         last = test.split("::")[-1]
         assert re.search(rf"^\s*def {re.escape(last)}\(", text, re.MULTILINE), f"no {name}"
         assert last.startswith("test_")
+
+
+@done
+def test_the_page_links_every_test_at_its_line(row):
+    links = site_pages.tests_of(row)
+    assert len(links) == len(row["tests"])
+    for name, (words, where) in zip(row["tests"], links, strict=True):
+        path, *_, test = name.split("::")
+        address, _, line = where.partition("#L")
+        assert address.endswith(f"/blob/main/{path}")
+        said = (ROOT / path).read_text("utf-8").splitlines()[int(line) - 1]
+        assert said.strip().startswith(f"def {test}(")
+        assert words.replace(" ", "_") == test.removeprefix("test_")
+    assert site_pages.folded(links).count("<a ") == len(links)

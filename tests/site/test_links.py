@@ -38,7 +38,10 @@ def test_links_inside_the_site(html, path):
         target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
         assert target.is_relative_to(html) and target.exists(), f"{link} leads nowhere"
         if parts.fragment and target.suffix == ".html":
-            assert unquote(parts.fragment) in anchors(target), f"{link}: no such anchor"
+            name = unquote(parts.fragment)
+            if "?" in name:  # settings of a live figure
+                name = f"explorable-{name.split('?')[0]}"
+            assert name in anchors(target), f"{link}: no such anchor"
 
 
 def test_links_to_the_repository(html, path, tracked):
@@ -52,7 +55,11 @@ def test_links_to_the_repository(html, path, tracked):
             name = link.removeprefix(f"{GITHUB}edit/main/")
             assert name.endswith(".md") and name in tracked, f"{link}: edits no source"
         elif link.startswith(f"{GITHUB}blob/main/"):
-            assert link.removeprefix(f"{GITHUB}blob/main/") in tracked, f"{link}: no such file"
+            name, _, line = link.removeprefix(f"{GITHUB}blob/main/").partition("#L")
+            assert name in tracked, f"{link}: no such file"
+            if line:  # only the ledger names lines, and they are those of tests
+                said = (ROOT / name).read_text("utf-8").splitlines()[int(line) - 1]
+                assert said.lstrip().startswith("def test_"), f"{link}: no test"
 
 
 def test_every_picture_has_words_of_its_own(html, path):
