@@ -12,7 +12,7 @@ import re
 import yaml
 from site_pages import BOOK, Markdown, chapter_file
 
-WIDTH, NODE, ROW, PART = 400, 104, 31, 42
+WIDTH, NODE, ROW, PART = 424, 92, 31, 42
 NEEDS = re.compile(r"^You need first:.*$", re.MULTILINE)
 READS = re.compile(r"reading: (\d+) min")
 
@@ -70,7 +70,7 @@ def heights() -> tuple[dict[int, int], list[tuple[int, str]], int]:
 
 def arc(a: int, b: int, top: int, bottom: int) -> str:
     """One line from chapter a down to chapter b, the further to the left the longer it is."""
-    reach = 16 + 80 * min(1, (bottom - top) / 400) ** 0.7
+    reach = 16 + 74 * min(1, (bottom - top) / 480) ** 0.7
     x = NODE - reach
     path = f"M{NODE},{top}C{x:.0f},{top} {x:.0f},{bottom} {NODE},{bottom}"
     return f'<path class="from{a} to{b}" d="{path}"/>'
@@ -86,7 +86,10 @@ def picture() -> str:
         f"svg:has(.n{n}:is(:hover,:focus)) .am-arcs .from{n}{{stroke:var(--am-memory);opacity:1}}"
         for n in place
     )
-    words = [f'<text class="am-part" x="0" y="{y}">{html.escape(name)}</text>' for y, name in names]
+    words = [
+        f'<text class="am-part" x="{NODE + 17}" y="{y}">{html.escape(name)}</text>'
+        for y, name in names
+    ]
     for number, y in place.items():
         words.append(_stop(number, y, called[number]))
     told = f"A map of the book: {len(place)} chapters in {len(names)} parts, from top to bottom. "

@@ -121,10 +121,9 @@ class Gallery(Markdown):
     def _card(self, path: Path, name: str, alt: str) -> list[str]:
         module = EXPLORABLES / f"{name}.js"
         self.env.note_dependency(str(module))
-        title = TITLE.search(module.read_text("utf-8"))
         chapter = int(path.stem[:2])
         return [
-            f":::{{grid-item-card}} {title[1] if title else name}",
+            f":::{{grid-item-card}} {title_of(name)}",
             f":link: {path.stem}.html#explorable-{name}",
             f":img-top: _static/explorables/{name}.png",
             f":img-alt: {alt}",
@@ -179,6 +178,11 @@ def deep_links(name: str, about: dict) -> list[tuple[str, str]]:
     return found
 
 
+def title_of(name: str) -> str:
+    """What a live figure calls itself: the last title in its module, where it is mounted."""
+    return (TITLE.findall((EXPLORABLES / f"{name}.js").read_text("utf-8")) or [name])[-1]
+
+
 def place_of(name: str) -> Path:
     """The chapter that shows a live figure first."""
     for path in sorted(BOOK.glob("[0-9][0-9]_*.md")):
@@ -197,9 +201,8 @@ def live(role, rawtext, text, lineno, inliner, options=None, content=None):
     except ValueError as fault:
         message = inliner.reporter.error(f"live: {fault}", line=lineno)
         return [inliner.problematic(rawtext, rawtext, message)], [message]
-    title = TITLE.search((EXPLORABLES / f"{name}.js").read_text("utf-8"))
     part = target if "?" in target else f"explorable-{name}"
-    words = words.strip() or (title[1] if title else name)
+    words = words.strip() or title_of(name)
     return [nodes.reference(rawtext, words, refuri=f"{page.stem}.html#{part}", internal=True)], []
 
 
