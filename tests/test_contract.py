@@ -328,6 +328,7 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "width": lambda: 8,
     },
     "generative.score_networks.load": {"name": lambda: "circle_9"},
+    "generative.trained_fields.load": {"name": lambda: "digits_eqm"},
     "generative.score_networks.stored_points": {"name": lambda: "circle_9"},
     "generative.score_networks.denoising_loss": {
         "noise": lambda: draw(B, D),
@@ -755,6 +756,7 @@ APART = {
     "generative.et_eqm.ClassHead*": "a part of a field: the door is EnergyTransformerField",
     "generative.scalar_et.compiled_field": "compiles: tests/generative",
     "generative.score_networks.build": "takes what a file holds: tests/generative",
+    "generative.trained_fields.build": "takes what a file holds: tests/generative",
     "generative.diffusion.*.drift": "a formula: the doors are the samplers",
     "evaluate.c10.save": "writes a file: tests/evaluate",
     "evaluate.c10.load": "takes a file: tests/evaluate",

@@ -111,6 +111,26 @@ def test_places_tell_rows_from_columns():
     assert not torch.allclose(moved(x.flip(-1)).flip(-1), moved(x))
 
 
+@pytest.mark.parametrize("kind, places", [("everywhere", 1), ("placed", 4)])
+def test_a_class_in_a_blocks_energy_pulls_its_tokens(kind, places):
+    """One step down E(g) - sum_B c_y . g_B, by automatic differentiation of that sum."""
+    net, x, labels = small(class_in_blocks=kind, step_size=0.3), pictures(), torch.tensor([0, 2, 3])
+    assert net.pulls.shape == (1, 4, places, 8)
+    z = net.tokens(x).detach()
+    block, c = net.blocks[0], net.pulls[0, labels].detach()
+
+    def energy(g):
+        return (block.energy(g) - (c * g).sum((1, 2))).sum()
+
+    down = torch.func.grad(energy)(block.norm.activation(z))
+    want = net.head(z - 0.3 * down, labels)
+    assert torch.allclose(net(x, labels), want, atol=1e-12)
+    plain = EnergyTransformerField((1, 4, 4), **SMALL, generator=rng())
+    asked = EnergyTransformerField((1, 4, 4), **SMALL, class_in_blocks=kind, generator=rng())
+    x = x.float()
+    assert torch.equal(plain(x, labels), asked(x, labels))  # at first no class pulls
+
+
 def test_the_control_is_the_field_plus_a_skip_and_filters():
     net, x = small(skip=True, n_filters=4, filter_size=3), pictures()
     bare = small()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -14,11 +16,23 @@ SMALL = {
     **{"patch_size": 2, "dim": 8, "n_heads": 2, "head_dim": 4, "n_memories": 6, "n_classes": 3},
     **{"stem": 2, "n_filters": 3, "filter_size": 3},
 }
-FORMS = (DecodedDistance, BlockEnergyModel)
+FORMS = (
+    DecodedDistance,
+    BlockEnergyModel,
+    partial(DecodedDistance, mix_heads=True, class_in_blocks="placed"),
+    partial(DecodedDistance, levels=2, exclude_self=False),  # at half the side there is one token
+    partial(BlockEnergyModel, mix_heads=True),
+)
 
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def compiler():
+    """A compiler that remembers nothing: it gives up on code that it has seen in many forms."""
+    torch.compiler.reset()
 
 
 def small(form, **more):
@@ -128,7 +142,7 @@ def test_the_gradient_of_the_gradient_is_right(form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_the_compiled_gradient_trains_as_the_plain_one(form, backend):
+def test_the_compiled_gradient_trains_as_the_plain_one(form, backend, compiler):
     net, x = small(form), pictures()
     params = list(net.parameters())
     plain = net(x, LABELS)
@@ -140,7 +154,7 @@ def test_the_compiled_gradient_trains_as_the_plain_one(form, backend):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
 
 
-def test_where_compiling_fails_it_says_so_once_and_goes_on():
+def test_where_compiling_fails_it_says_so_once_and_goes_on(compiler):
     def broken(graph, inputs):
         raise RuntimeError("no compiler here")
 
@@ -171,6 +185,21 @@ def test_the_distance_is_to_the_decoded_picture():
     net, x = small(DecodedDistance, n_filters=0), pictures()
     away = (x - net.decoded(x, LABELS)).square().flatten(1).sum(1)
     assert torch.allclose(net.energy(x, LABELS), 0.5 * net.stiffness * away)
+
+
+def test_two_resolutions_are_two_energies_under_one_sum():
+    net, x = small(DecodedDistance, levels=2, exclude_self=False), pictures()
+    halved = x.reshape(3, 1, 2, 2, 2, 2).mean((3, 5))
+    alone = 0.5 * net.stiffness * (x - net.decoded(x, LABELS)).square().sum((1, 2, 3))
+    alone = alone + net.local(x)
+    want = alone + net.coarser.energy(halved, LABELS)
+    assert torch.allclose(net.energy(x, LABELS), want, rtol=1e-12)
+    assert net.coarser.coarser is None and net.coarser.shape == (1, 2, 2)
+
+
+def test_what_cannot_be_halved_is_refused():
+    with pytest.raises(ValueError, match="levels = 2: expected 1: a side of 3 cannot be halved"):
+        DecodedDistance((1, 3, 3), **SMALL | {"patch_size": 3}, levels=2)
 
 
 def test_far_away_the_second_form_is_a_cone():

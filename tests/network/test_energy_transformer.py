@@ -15,6 +15,7 @@ from amtutor.network.energy_transformer import (
     EnergyLayerNorm,
     EnergyTransformerBlock,
     HopfieldNetwork,
+    MixedHeadAttention,
 )
 from amtutor.network.ham import HAM, NeuronLayer
 from amtutor.network.lagrangians import Tanh
@@ -87,6 +88,53 @@ def test_attention_energy_is_its_formula_term_by_term(exclude_self, name):
                 if total:
                     want[s] -= math.log(total) / attention.beta
     assert_close(attention.energy(g, mask).detach(), want, rtol=1e-12, atol=1e-12)
+
+
+def mixed(*, exclude_self=True):
+    attention = MixedHeadAttention(
+        D, n_heads=3, head_dim=4, exclude_self=exclude_self, generator=torch.Generator()
+    ).double()
+    with torch.no_grad():
+        attention.mix.add_(0.4 * draw(3, 3, seed=8))
+    return attention
+
+
+@pytest.mark.parametrize("exclude_self", [True, False])
+@pytest.mark.parametrize("name", ["none", "causal", "each"])
+def test_mixed_heads_have_their_energy_and_its_gradient(exclude_self, name):
+    attention, mask, g = mixed(exclude_self=exclude_self), masks()[name], draw(B, N, D)
+    overlaps = torch.einsum("hyd,sbd,hye,sce->shcb", attention.W_key, g, attention.W_query, g)
+    overlaps = torch.einsum("hg,sgcb->shcb", attention.mix, overlaps)
+    seen = torch.ones(B, N, N, dtype=torch.bool) if mask is None else mask.expand(B, N, N)
+    if exclude_self:
+        seen = seen & ~torch.eye(N, dtype=torch.bool)
+    terms = (attention.beta * overlaps).exp() * seen[:, None]
+    logs = torch.where(seen.any(-1)[:, None], terms.sum(-1), 1.0).log()
+    assert_close(attention.energy(g, mask), -logs.sum((1, 2)) / attention.beta, rtol=1e-11, atol=0)
+    want = autograd(lambda a: attention.energy(a, mask), g)
+    assert_close(attention.gradient(g, mask), want, rtol=1e-11, atol=1e-11)
+    if mask is None:
+        (sent,) = attention.currents(g)
+        assert_close(-sent, want, rtol=1e-11, atol=1e-11)
+
+
+def test_heads_that_are_not_mixed_yet_are_plain_heads():
+    sizes = {"n_heads": 2, "head_dim": 4}
+    plain, new = (
+        kind(D, **sizes, generator=torch.Generator().manual_seed(0)).double()
+        for kind in (EnergyAttention, MixedHeadAttention)
+    )
+    g = draw(B, N, D)
+    assert_close(new.energy(g), plain.energy(g), rtol=1e-14, atol=0)
+    assert_close(new.gradient(g), plain.gradient(g), rtol=1e-13, atol=1e-14)
+
+
+def test_a_block_of_mixed_heads_goes_down_one_energy():
+    block = make(mix_heads=True)
+    with torch.no_grad():
+        block.attention.mix.add_(0.3 * draw(2, 2, seed=9))
+    walk = block.descend(draw(B, N, D), steps=50, step_size=0.01, record=True)
+    assert (walk.trajectory.energies.diff(dim=0) < 0).all()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

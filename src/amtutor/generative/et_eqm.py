@@ -13,7 +13,10 @@ the gradient of anything, see chapter 17 and `amtutor.generative.scalar_et`.
 
 ``skip`` and ``n_filters`` are ours: they give the field what the scalar models get for free,
 :math:`a\,x` and a local term :math:`G * \phi(F * x + b)`, :math:`\phi(u) = u / \sqrt{1 + u^2}`.
-It is the control that the scalar is compared with.
+It is the control that the scalar is compared with. ``mix_heads`` and ``class_in_blocks`` answer two
+questions that EQ leaves open: heads that share their overlaps (`MixedHeadAttention`), and a class
+that pulls tokens within each block's energy, :math:`E_l(g, y) = E_l(g) - \sum_B c_{l,y} \cdot g_B`
+("everywhere" alike), or with a :math:`c_{l,y,B}` for each place ("placed").
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from amtutor.network.energy_transformer import EnergyTransformerBlock
 from amtutor.network.masked_images import to_patches, to_pictures
 
 __all__ = ["ClassHead", "EnergyTransformerField", "PatchTokens", "sinusoidal_positions"]
+
+PULLS = ("no", "everywhere", "placed")
 
 
 def sinusoidal_positions(side: int, dim: int) -> Tensor:
@@ -141,6 +146,7 @@ class EnergyTransformerField(nn.Module):
             not say which.
         positions: "sinusoidal" or "learned". n_classes: labels 0..n-1; n is "no class".
         exclude_self: B != C in the attention.
+        mix_heads, class_in_blocks: see the module's text.
         skip, n_filters, filter_size: see the module's text.
 
     Raises:
@@ -167,6 +173,8 @@ class EnergyTransformerField(nn.Module):
         positions: str = "sinusoidal",
         n_classes: int = 10,
         exclude_self: bool = True,
+        mix_heads: bool = False,
+        class_in_blocks: str = "no",
         skip: bool = False,
         n_filters: int = 0,
         filter_size: int = 5,
@@ -179,32 +187,31 @@ class EnergyTransformerField(nn.Module):
         self.tokens = PatchTokens(
             self.shape, patch_size=patch_size, dim=dim, positions=positions, generator=generator
         )
-        self.blocks = nn.ModuleList(
-            EnergyTransformerBlock(
-                dim,
-                n_heads=n_heads,
-                head_dim=head_dim,
-                n_memories=n_memories,
-                exclude_self=exclude_self,
-                generator=generator,
-            )
-            for _ in range(_check.count("depth", depth))
+        self.blocks = stack(
+            depth,
+            dim,
+            n_heads=n_heads,
+            head_dim=head_dim,
+            n_memories=n_memories,
+            exclude_self=exclude_self,
+            mix_heads=mix_heads,
+            generator=generator,
         )
+        self.pulls = pulls(class_in_blocks, depth, self.null, self.tokens.position)
         self.head = ClassHead(
             dim, n_classes=n_classes, shape=self.shape, patch_size=patch_size, generator=generator
         )
         self.slope = nn.Parameter(torch.zeros(())) if _check.boolean("skip", skip) else None
         n_filters = _check.count("n_filters", n_filters, least=0)
-        self.local = (
-            LocalField(self.shape[0], n_filters, filter_size, generator=generator)
-            if (n_filters)
-            else None
-        )
+        self.local = None
+        if n_filters:
+            self.local = LocalField(self.shape[0], n_filters, filter_size, generator=generator)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Evaluate the field; labels None is "no class" for all."""
         labels = look_at(x, labels, self.shape, self.null)
-        z = through(self.blocks, self.tokens(x), self.descent_steps, self.step_size)
+        pull = None if self.pulls is None else self.pulls[:, labels]
+        z = through(self.blocks, self.tokens(x), self.descent_steps, self.step_size, pull)
         field = self.head(z, labels)
         if self.slope is not None:
             field = field + self.slope * x
@@ -228,11 +235,29 @@ class LocalField(nn.Module):
 # ------------------------------------------------------------------------------ small parts
 
 
-def through(blocks: nn.ModuleList, z: Tensor, steps: int, step_size: float) -> Tensor:
-    """Take tokens down the energy of one block after another, some steps each."""
-    for block in blocks:
+def stack(depth: int, dim: int, **options) -> nn.ModuleList:
+    """Return ``depth`` blocks of one make."""
+    depth = _check.count("depth", depth)
+    return nn.ModuleList(EnergyTransformerBlock(dim, **options) for _ in range(depth))
+
+
+def pulls(kind: str, depth: int, n_classes: int, like: Tensor) -> nn.Parameter | None:
+    """Return what a class adds to each block's energy, (L, classes and none, 1 or N, D): zero."""
+    if _check.choice("class_in_blocks", kind, PULLS) == "no":
+        return None
+    places = len(like) if kind == "placed" else 1
+    return nn.Parameter(torch.zeros(depth, n_classes + 1, places, like.shape[1]))
+
+
+def through(
+    blocks: nn.ModuleList, z: Tensor, steps: int, step_size: float, pull: Tensor | None = None
+) -> Tensor:
+    """Take tokens down one block's energy after another; ``pull`` (L, B, 1 or N, D) of classes."""
+    for level, block in enumerate(blocks):
         for _ in range(steps):
             z = cast(EnergyTransformerBlock, block)._step(z, step_size, None)
+            if pull is not None:
+                z = z + step_size * pull[level]
     return z
 
 

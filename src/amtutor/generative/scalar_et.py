@@ -31,7 +31,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amtutor import _check
-from amtutor.generative.et_eqm import ClassHead, PatchTokens, filters, look_at, through
+from amtutor.generative.et_eqm import (
+    ClassHead,
+    PatchTokens,
+    filters,
+    look_at,
+    pulls,
+    stack,
+    through,
+)
 from amtutor.network.energy_transformer import EnergyTransformerBlock
 
 __all__ = ["BlockEnergyModel", "DecodedDistance", "LocalEnergy", "compiled_field"]
@@ -98,6 +106,7 @@ class _Scalar(nn.Module):
         positions: str,
         n_classes: int,
         exclude_self: bool,
+        mix_heads: bool,
         stem: int,
         n_filters: int,
         filter_size: int,
@@ -117,16 +126,15 @@ class _Scalar(nn.Module):
             generator=generator,
         )
         self.shape = shape
-        self.blocks = nn.ModuleList(
-            EnergyTransformerBlock(
-                dim,
-                n_heads=n_heads,
-                head_dim=head_dim,
-                n_memories=n_memories,
-                exclude_self=exclude_self,
-                generator=generator,
-            )
-            for _ in range(_check.count("depth", depth))
+        self.blocks = stack(
+            depth,
+            dim,
+            n_heads=n_heads,
+            head_dim=head_dim,
+            n_memories=n_memories,
+            exclude_self=exclude_self,
+            mix_heads=mix_heads,
+            generator=generator,
         )
         # What training may put in the gradient's place, see `compiled_field`.
         self.field_by: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -174,6 +182,9 @@ class DecodedDistance(_Scalar):
         shape: (C, H, H), pixels in [-1, 1]. patch_size, dim, n_heads, head_dim, n_memories: sizes.
         depth: L blocks. descent_steps, step_size: T and alpha, of the tokens in each block.
         positions, n_classes, exclude_self: as `EnergyTransformerField`.
+        mix_heads, class_in_blocks: as `EnergyTransformerField`.
+        levels: 2 adds the same form, with weights of its own, of the picture at half its side; 3 a
+            quarter's, too. All under one sum.
         stem: channels of a 3 x 3 convolution in front, 0 for none.
         n_filters, filter_size: of the local energy, 0 filters for none.
 
@@ -201,6 +212,9 @@ class DecodedDistance(_Scalar):
         positions: str = "sinusoidal",
         n_classes: int = 10,
         exclude_self: bool = True,
+        mix_heads: bool = False,
+        class_in_blocks: str = "no",
+        levels: int = 1,
         stem: int = 16,
         n_filters: int = 48,
         filter_size: int = 5,
@@ -217,6 +231,7 @@ class DecodedDistance(_Scalar):
             positions=positions,
             n_classes=n_classes,
             exclude_self=exclude_self,
+            mix_heads=mix_heads,
             stem=stem,
             n_filters=n_filters,
             filter_size=filter_size,
@@ -232,19 +247,51 @@ class DecodedDistance(_Scalar):
             generator=generator,
         )
         self.stiffness = nn.Parameter(torch.ones(()))
+        self.pulls = pulls(class_in_blocks, depth, self.null, self.tokens.position)
+        self.coarser = None
+        if _check.count("levels", levels) > 1:
+            side = self.shape[1]
+            if side % 2:
+                raise _check.fail("levels", levels, f"1: a side of {side} cannot be halved")
+            self.coarser = DecodedDistance(
+                (self.shape[0], side // 2, side // 2),
+                patch_size=patch_size,
+                dim=dim,
+                n_heads=n_heads,
+                head_dim=head_dim,
+                n_memories=n_memories,
+                depth=depth,
+                descent_steps=descent_steps,
+                step_size=step_size,
+                positions=positions,
+                n_classes=n_classes,
+                exclude_self=exclude_self,
+                mix_heads=mix_heads,
+                class_in_blocks=class_in_blocks,
+                levels=levels - 1,
+                stem=stem,
+                n_filters=n_filters,
+                filter_size=filter_size,
+                generator=generator,
+            )
 
     def decoded(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """D(x, y): what the tokens make of a picture, (B, C, H, H)."""
         return self._decoded(x, look_at(x, labels, self.shape, self.null))
 
     def _decoded(self, x: Tensor, labels: Tensor) -> Tensor:
-        z = through(self.blocks, self._seen(x), self.descent_steps, self.step_size)
+        pull = None if self.pulls is None else self.pulls[:, labels]
+        z = through(self.blocks, self._seen(x), self.descent_steps, self.step_size, pull)
         return self.head(z, labels)
 
     def _energy(self, x: Tensor, labels: Tensor) -> Tensor:
         away = (x - self._decoded(x, labels)).square().flatten(1).sum(1)
         energy = 0.5 * self.stiffness * away
-        return energy if self.local is None else energy + self.local._energy(x)
+        if self.local is not None:
+            energy = energy + self.local._energy(x)
+        if self.coarser is not None:
+            energy = energy + self.coarser._energy(F.avg_pool2d(x, 2), labels)
+        return energy
 
 
 class BlockEnergyModel(_Scalar):
@@ -274,6 +321,7 @@ class BlockEnergyModel(_Scalar):
         positions: str = "sinusoidal",
         n_classes: int = 10,
         exclude_self: bool = True,
+        mix_heads: bool = False,
         stem: int = 16,
         n_filters: int = 48,
         filter_size: int = 5,
@@ -291,6 +339,7 @@ class BlockEnergyModel(_Scalar):
             positions=positions,
             n_classes=n_classes,
             exclude_self=exclude_self,
+            mix_heads=mix_heads,
             stem=stem,
             n_filters=n_filters,
             filter_size=filter_size,

@@ -34,7 +34,13 @@ from amtutor.descent import Descent, Film, Rows, Trajectory, go_down, watched_by
 from amtutor.network.lagrangians import Lagrangian, LayerNorm, RectifiedPower, ReLU, Softmax
 from amtutor.network.synapses import Attention, Hopfield, tokens
 
-__all__ = ["EnergyAttention", "EnergyLayerNorm", "EnergyTransformerBlock", "HopfieldNetwork"]
+__all__ = [
+    "EnergyAttention",
+    "EnergyLayerNorm",
+    "EnergyTransformerBlock",
+    "HopfieldNetwork",
+    "MixedHeadAttention",
+]
 
 
 class EnergyLayerNorm(LayerNorm):
@@ -151,6 +157,43 @@ class EnergyAttention(Attention):
         return f"{len(self.W_query)} heads"
 
 
+class MixedHeadAttention(EnergyAttention):
+    r"""Heads that hear each other and keep one energy: overlaps are mixed before the logarithm.
+
+    .. math:: E = -\frac1\beta \sum_h \sum_C \log \sum_{B \ne C}
+              \exp\Bigl(\beta \sum_{h'} M_{hh'}\, Q_{h'C} \cdot K_{h'B}\Bigr)
+
+    A standard transformer mixes what its heads found, by an output matrix, and has no energy for
+    it. Here M mixes what they look for. The gradient is that of `EnergyAttention` with
+    :math:`\sum_h M_{hh'} P_h` in the place of :math:`P_{h'}`. M starts as the identity, where the
+    two are one. Arguments, errors: see there; ``mix`` is M, (H, H).
+
+    Source: asked for, not built, in EQ 5 ("energy-compatible head mixing"); this form is ours.
+
+    >>> attention = MixedHeadAttention(6, n_heads=2, head_dim=3)
+    >>> attention.energy(torch.randn(5, 4, 6)).shape, attention.mix.shape
+    (torch.Size([5]), torch.Size([2, 2]))
+    """
+
+    def __init__(self, dim: int, *, n_heads: int, head_dim: int, **options):
+        super().__init__(dim, n_heads=n_heads, head_dim=head_dim, **options)
+        self.mix = nn.Parameter(torch.eye(n_heads))
+
+    def _overlaps(self, q: Tensor, k: Tensor) -> Tensor:
+        apart = super()._overlaps(q, k)
+        return torch.einsum("hg,...gcb->...hcb", self.mix.to(apart.dtype), apart)
+
+    def _to_queries(self, p: Tensor, k: Tensor) -> Tensor:
+        return super()._to_queries(self._shared(p), k)
+
+    def _to_keys(self, p: Tensor, q: Tensor) -> Tensor:
+        return super()._to_keys(self._shared(p), q)
+
+    def _shared(self, p: Tensor) -> Tensor:
+        """What each head's overlaps do to all logarithms."""
+        return torch.einsum("hg,...hcb->...gcb", self.mix.to(p.dtype), p)
+
+
 class HopfieldNetwork(Hopfield):
     r"""Memories that every token should look like (MM 3.17).
 
@@ -229,6 +272,7 @@ class EnergyTransformerBlock(nn.Module):
         dim: D. n_heads, head_dim, beta, exclude_self: see `EnergyAttention`.
         n_memories: K; activation, n, memory_beta: see `HopfieldNetwork`.
         bias, eps: see `EnergyLayerNorm`. generator: source of the weights.
+        mix_heads: take a `MixedHeadAttention`.
 
     Attributes: ``norm``, ``attention``, ``hopfield``.
 
@@ -254,11 +298,13 @@ class EnergyTransformerBlock(nn.Module):
         memory_beta: float = 1.0,
         bias: bool = True,
         eps: float = 1e-5,
+        mix_heads: bool = False,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         self.norm = EnergyLayerNorm(dim, bias=bias, eps=eps)
-        self.attention = EnergyAttention(
+        kind = MixedHeadAttention if _check.boolean("mix_heads", mix_heads) else EnergyAttention
+        self.attention = kind(
             dim,
             n_heads=n_heads,
             head_dim=head_dim,

@@ -491,9 +491,13 @@ class Attention(Synapse):
         """What the keys receive."""
         return torch.einsum("...hny,hyd->...nd", p.transpose(-1, -2) @ q, self.W_key)
 
+    def _overlaps(self, q: Tensor, k: Tensor) -> Tensor:
+        """Beta Q K, (..., H, C, B)."""
+        return self.beta * _widen(q @ k.transpose(-1, -2))
+
     def _scores(self, q: Tensor, k: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Beta Q K, -inf where not allowed; and which queries see nothing (their scores are 0)."""
-        scores = self.beta * _widen(q @ k.transpose(-1, -2))  # (..., H, C, B)
+        scores = self._overlaps(q, k)
         allowed = allowed_pairs(scores[..., 0, :, :], mask, exclude_self=self.exclude_self)
         if allowed is None:
             return scores, None

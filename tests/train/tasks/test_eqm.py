@@ -53,7 +53,7 @@ def test_presets_have_the_papers_numbers_beside_them(name):
 def test_the_small_rivals_are_of_one_size():
     counts = {
         n: count_parameters(EquilibriumMatching(load_preset(f"eqm-small-{n}").config))
-        for n in ("et", "control", "scalar", "blocks", "sit")
+        for n in ("et", "control", "scalar", "blocks", "sit", "mixed", "classes", "levels")
     }
     assert max(counts.values()) < 1.08 * min(counts.values()), counts
 
@@ -94,7 +94,9 @@ def test_only_photographs_are_mirrored(monkeypatch):
     "sets",
     [
         ["model=et", "skip=yes", "n_filters=4", "positions=learned", "descent_steps=2"],
+        ["model=et", "mix_heads=yes", "class_in_blocks=everywhere"],
         ["model=decoded-distance", "n_filters=4", "stem=2"],
+        ["model=decoded-distance", "levels=2", "mix_heads=yes", "class_in_blocks=placed"],
         ["model=block-energies", "n_filters=4", "nesterov=0.3"],
         ["model=sit", "c=cosine", "guidance=1"],
     ],
@@ -166,7 +168,14 @@ def test_true_digits_are_named_as_asked():
         (["patch_size=3"], "patch_size = 3: expected a divisor of the side 8"),
         (["dim=30"], "dim = 30: expected a multiple of 4"),
         (["model=sit", "n_heads=3"], "n_heads = 3: expected a divisor of dim = 32"),
-        (["model=sit", "skip=yes"], "skip = True: expected False"),
+        (["model=sit", "skip=yes"], "skip = True: expected False: it is a setting of 'et'"),
+        (["model=sit", "mix_heads=yes"], "mix_heads = True: expected False: it is a setting of"),
+        (
+            ["model=block-energies", "class_in_blocks=placed"],
+            "class_in_blocks = 'placed': expected no",
+        ),
+        (["levels=2"], "levels = 2: expected 1: it is a setting of 'decoded-distance'"),
+        (["model=decoded-distance", "patch_size=8", "levels=2"], "levels = 2: expected halvings"),
         (["travel=0"], "travel = 0"),
     ],
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from amtutor import _check
 from amtutor import data as amdata
+from amtutor.generative import trained_fields
 from amtutor.generative.equilibrium import (
     SCHEDULES,
     Schedule,
@@ -21,16 +22,21 @@ from amtutor.generative.equilibrium import (
     sample,
     sample_nesterov,
 )
-from amtutor.generative.et_eqm import EnergyTransformerField
+from amtutor.generative.et_eqm import PULLS
 from amtutor.generative.latent import to_pictures, to_pixels
 from amtutor.generative.scalar_et import BlockEnergyModel, DecodedDistance, compiled_field
-from amtutor.generative.sit import SiT
 from amtutor.network import towers
 from amtutor.train import Draws, Settings, Task, ranged, register
 
-MODELS = ("et", "decoded-distance", "block-energies", "sit")
+MODELS = tuple(trained_fields.MODELS)
 SHAPES = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28), "small": (1, 8, 8)}
 FIFTHS = 5
+OWNERS = {  # settings that only some models have
+    "skip": ("et",),
+    "mix_heads": ("et", "decoded-distance", "block-energies"),
+    "class_in_blocks": ("et", "decoded-distance"),
+    "levels": ("decoded-distance",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,9 @@ class EqmSettings(Settings):
     descent_steps: int = ranged(1, least=1, most=1000)  # T; of et and decoded-distance
     token_step: float = ranged(1.0, above=0, most=1e3)  # alpha; not of sit
     positions: str = ranged("sinusoidal", choices=("sinusoidal", "learned"))  # not of sit
+    mix_heads: bool = False  # not of sit
+    class_in_blocks: str = ranged("no", choices=PULLS)  # of et and decoded-distance
+    levels: int = ranged(1, least=1, most=5)  # of decoded-distance: resolutions under one sum
     skip: bool = False  # of et: a x beside it
     n_filters: int = ranged(0, least=0, most=10**4)  # of a local term, free (et) or an energy
     stem: int = ranged(0, least=0, most=10**4)  # of scalars: channels of a convolution in front
@@ -77,8 +86,13 @@ class EqmSettings(Settings):
             raise _check.fail("dim", self.dim, "a multiple of 4")
         if self.model == "sit" and self.dim % self.n_heads:
             raise _check.fail("n_heads", self.n_heads, f"a divisor of dim = {self.dim}")
-        if self.skip and self.model != "et":
-            raise _check.fail("skip", self.skip, "False: only the model 'et' has it as a setting")
+        for name, owners in OWNERS.items():
+            value, plain = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if value != plain and self.model not in owners:
+                names = " and ".join(map(repr, owners))
+                raise _check.fail(name, value, f"{plain}: it is a setting of {names}")
+        if side % 2 ** (self.levels - 1) or (side >> (self.levels - 1)) % self.patch_size:
+            raise _check.fail("levels", self.levels, f"halvings of {side} that patches divide")
 
     def decay(self) -> Schedule:
         """Return c as a function of gamma."""
@@ -110,20 +124,24 @@ class EquilibriumMatching(Task[EqmSettings, nn.Module]):
 
     def build(self) -> nn.Module:
         """Return a new field."""
+        return trained_fields.build(**self.sizes())
+
+    def sizes(self) -> dict[str, Any]:
+        """Return what `trained_fields.build` takes: the kind of field, and its sizes."""
         c = self.config
-        shape = SHAPES[c.pictures]
-        sizes: dict[str, Any] = {"patch_size": c.patch_size, "dim": c.dim}
-        if c.model == "sit":
-            return SiT(shape, n_heads=c.n_heads, depth=c.depth, **sizes)
-        sizes |= {"n_heads": c.n_heads, "head_dim": c.head_dim, "n_memories": c.n_memories}
-        sizes |= {"depth": c.depth, "n_filters": c.n_filters}
-        way: dict[str, Any] = {"step_size": c.token_step, "positions": c.positions}
-        if c.model == "et":
-            way |= {"descent_steps": c.descent_steps, "skip": c.skip}
-            return EnergyTransformerField(shape, **sizes, **way)
-        if c.model == "block-energies":
-            return BlockEnergyModel(shape, stem=c.stem, **sizes, **way)
-        return DecodedDistance(shape, stem=c.stem, descent_steps=c.descent_steps, **sizes, **way)
+        names = ["patch_size", "dim", "n_heads", "depth"]
+        if c.model != "sit":
+            names += ["head_dim", "n_memories", "n_filters", "positions", "mix_heads"]
+        names += {
+            "et": ["descent_steps", "skip", "class_in_blocks"],
+            "decoded-distance": ["descent_steps", "stem", "class_in_blocks", "levels"],
+            "block-energies": ["stem"],
+            "sit": [],
+        }[c.model]
+        sizes = {name: getattr(c, name) for name in names}
+        if c.model != "sit":
+            sizes["step_size"] = c.token_step
+        return {"model": c.model, "shape": SHAPES[c.pictures], **sizes}
 
     def loss(
         self, model: nn.Module, data: dict[str, Tensor], draws: Draws

@@ -1,0 +1,227 @@
+"""Measure runs of the task `eqm` and write the tables and pictures of chapters 16 and 17.
+
+    amtutor train digits-eqm --out RUN               # and so on, any of eqm-small-*, some seeds
+    python tools/eqm_tables.py RUN [RUN ...]         # adds them to results/eqm-tables/
+    python tools/eqm_tables.py --ship RUN            # a field of digits: its weights, float16, too
+
+Each run goes into the table by what its settings are; runs measured before stay. What is measured:
+
+- the curve of the loss on pictures held out, from the run's own metrics;
+- one walk down the field from fresh noise, looked at after every few steps: which sum of steps is
+  best (photographs: fd-c10 against 5000 test photographs, so for comparison among these only;
+  digits: the share that our own classifier names as asked);
+- fresh samples at that sum: photographs fd-c10, precision, recall; digits the share named, copies;
+- the asymmetry of the Jacobian, by random probes, at noisy pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from amtutor import _weights
+from amtutor.evaluate import features, fidelity, nearest
+from amtutor.generative import fields, trained_fields
+from amtutor.generative.equilibrium import sample
+from amtutor.generative.latent import to_pictures, to_pixels
+from amtutor.train import Run
+from amtutor.train.tasks.eqm import FIFTHS, named_as_asked
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, WEIGHTS = ROOT / "results", ROOT / "src" / "amtutor" / "weights"
+FOLDER = RESULTS / "eqm-tables"
+STEP = 0.01  # of every walk: a hundred lead through the sum 1
+LOOKS = tuple(round(0.01 * k, 2) for k in (16, 20, 24, 28, 32, 36, 40, 46, 52, 60))
+SWEPT, COUNTED, REFERENCE = 500, 2000, 5000
+DIGITS = 500
+PROBES, PLACES = 8, (0.3, 0.6, 0.9)  # gammas at which the Jacobian is looked at
+QUESTIONS = ("eqm-small-mixed", "eqm-small-classes", "eqm-small-levels")
+
+
+def walk(field: nn.Module, n: int, shape: tuple[int, ...], looks, *, seed: int) -> list[Tensor]:
+    """Pictures (n, *shape) uint8 after each sum of steps in ``looks``, classes 0, 1, ..., 9, ..."""
+    wanted = {round(t / STEP): [] for t in looks}
+    g = torch.Generator().manual_seed(seed)
+    start, labels = torch.randn(n, *shape, generator=g), torch.arange(n) % 10
+
+    def keep(step: int, x: Tensor) -> None:
+        if step in wanted:
+            wanted[step].append(to_pictures(x))
+
+    for x, y in zip(start.split(250), labels.split(250), strict=True):
+        sample(field, x, labels=y, steps=max(wanted), step_size=STEP, callback=keep)
+    return [torch.cat(parts) for parts in wanted.values()]
+
+
+def curve(run: Run) -> list[dict[str, Any]]:
+    """Loss on pictures held out, whole and by fifths of gamma, over pictures seen."""
+    keys = [f"eval/loss_{k}_{FIFTHS}" for k in range(FIFTHS)]
+    return [
+        {
+            "images": line["step"] * run.config.batch_size,
+            "loss": line["eval/loss"],
+            "fifths": [line[key] for key in keys],
+        }
+        for line in run.metrics()
+        if "eval/loss" in line
+    ]
+
+
+def turning(field: nn.Module, held: Tensor, labels: Tensor, shape) -> dict[str, float]:
+    """Asymmetry of the Jacobian at four noisy pictures, for each gamma."""
+    g = torch.Generator().manual_seed(5)
+    x, y, found = to_pixels(held[:4]), labels[:4], {}
+    for gamma in PLACES:
+        z = gamma * x + (1 - gamma) * torch.randn(x.shape, generator=g)
+
+        def flat(v: Tensor) -> Tensor:
+            return field(v.reshape(-1, *shape), y).flatten(1)
+
+        parts = fields.asymmetry(flat, z.flatten(1), probes=PROBES, generator=g)
+        found[str(gamma)] = float(parts.mean())
+    return found
+
+
+def photographs(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Everything that is measured of a field of photographs."""
+    shape = (3, 32, 32)
+    extract = features.extractor("c10")
+    reference = extract(run.data["held"][:REFERENCE].numpy())
+    swept = [
+        fidelity.compare(extract, extract(x.numpy()), reference)
+        for x in walk(field, SWEPT, shape, LOOKS, seed=1)
+    ]
+    name = extract.names
+    columns = {"fd_c10": name["fid"], "precision": name["precision"], "recall": name["recall"]}
+    sweep = [
+        {"travel": t, **{k: line[v] for k, v in columns.items()}}
+        for t, line in zip(LOOKS, swept, strict=True)
+    ]
+    best = min(sweep, key=lambda line: line["fd_c10"])["travel"]
+    (end,) = walk(field, COUNTED, shape, (best,), seed=2)
+    final = fidelity.compare(extract, extract(end.numpy()), reference)
+    pictures[f"{key_of(run)}-{run.config.seed}"] = end[:40].numpy()
+    return {
+        "curve": curve(run),
+        "sweep": sweep,
+        "best_travel": best,
+        **{k: final[v] for k, v in columns.items()},
+        "asymmetry": turning(field, run.data["held"], run.data["held_labels"], shape),
+    }
+
+
+def digits(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Everything that is measured of a field of digits."""
+    shape = (1, 28, 28)
+    train, held = run.data["images"], run.data["held"]
+    sweep = [
+        {"travel": t, "named_as_asked": named_as_asked(to_pixels(x), 10)}
+        for t, x in zip(LOOKS, walk(field, DIGITS, shape, LOOKS, seed=1), strict=True)
+    ]
+    best = max(sweep, key=lambda line: line["named_as_asked"])["travel"]
+    (end,) = walk(field, DIGITS, shape, (best,), seed=2)
+    near = nearest.nearest_training_images(end, train)
+    own = nearest.nearest_training_images(held[:DIGITS], train)
+    key = key_of(run)
+    pictures[key], pictures[f"{key}-nearest"] = (
+        end[:60, 0].numpy(),
+        train[near.index[:60, 0], 0].numpy(),
+    )
+    return {
+        "parameters": sum(p.numel() for p in field.parameters()),
+        "images": run.step * run.config.batch_size,
+        **{k: curve(run)[-1][k] for k in ("loss", "fifths")},
+        "sweep": sweep,
+        "best_travel": best,
+        "named_as_asked": named_as_asked(to_pixels(end), 10),
+        "copies": nearest.memorised_fraction(near),
+        "copies_among_held_out": nearest.memorised_fraction(own),
+        "distance_to_nearest": float(np.median(near.distance[:, 0])),
+        "distance_of_held_out": float(np.median(own.distance[:, 0])),
+        "asymmetry": turning(field, held, run.data["held_labels"], shape),
+    }
+
+
+def key_of(run: Run) -> str:
+    """The preset that a run was started from."""
+    return json.loads((run.folder / "config.json").read_text("utf-8"))["preset"]
+
+
+def place(tables: dict[str, Any], run: Run, found: dict[str, Any], parameters: int) -> None:
+    """Put what was found where it belongs."""
+    key, c = key_of(run), run.config
+    if c.pictures == "mnist":
+        tables.setdefault("digits", {})[key] = found
+        return
+    short = key.removeprefix("eqm-small-")
+    depth = c.depth if c.depth != 2 and short in ("et", "scalar") else None
+    if key in QUESTIONS:
+        rows = tables.setdefault("questions", {}).setdefault(short, {})
+    elif depth:
+        rows = tables.setdefault("depth", {}).setdefault(short, {}).setdefault(str(depth), {})
+    else:
+        rows = tables.setdefault("cifar", {}).setdefault(key, {})
+    rows["parameters"] = parameters
+    rows.setdefault("seeds", {})[str(c.seed)] = found
+
+
+def ship(run: Run, field: nn.Module) -> nn.Module:
+    """Write weights, card and record of a field of digits; return it as it ships."""
+    key = key_of(run)
+    stem = key.replace("-", "_")
+    _weights.ship(
+        WEIGHTS / f"{stem}.safetensors",
+        _weights.half(field.state_dict()),
+        kind="equilibrium field",
+        what=f"{run.config.model}: digits from noise, float16",
+        config=run.task.sizes(),
+        made_by=f"amtutor train {key}, then tools/eqm_tables.py --ship (results/{key})",
+    )
+    record = RESULTS / key
+    record.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "metrics.jsonl", "environment.txt"):
+        shutil.copyfile(run.folder / name, record / name)
+    return trained_fields.load(stem)
+
+
+def main() -> None:
+    """Measure, and add to what is there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--ship", action="store_true")
+    given = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    table, album = FOLDER / "tables.json", FOLDER / "pictures.npz"
+    for folder in given.runs:
+        run = Run(folder, device="cpu")
+        field = run.model().eval().requires_grad_(False)
+        if given.ship:
+            field = ship(run, field)
+        tables = json.loads(table.read_text("utf-8")) if table.exists() else {}
+        pictures = dict(np.load(album)) if album.exists() else {}
+        measure = digits if run.config.pictures == "mnist" else photographs
+        found = measure(run, field, pictures)
+        place(tables, run, found, sum(p.numel() for p in field.parameters()))
+        table.write_text(json.dumps(_round(tables), indent=1, sort_keys=True) + "\n", "utf-8")
+        np.savez_compressed(album, **pictures)
+        print(folder, json.dumps(_round({k: v for k, v in found.items() if k != "curve"})))
+
+
+def _round(x: Any) -> Any:
+    """Four digits are more than the noise allows."""
+    if isinstance(x, dict):
+        return {k: _round(v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [_round(v) for v in x]
+    return float(f"{x:.4g}") if isinstance(x, float) else x
+
+
+if __name__ == "__main__":
+    main()
