@@ -6,6 +6,7 @@ import asyncio
 import json
 import select
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -15,6 +16,7 @@ from jupyter_client.session import Session
 
 import kernels
 
+ROOT = Path(__file__).resolve().parents[2]
 LONG = 30  # seconds: how long a test may hang before it is red, and no measure of anything
 
 
@@ -100,3 +102,11 @@ def test_a_kernel_that_never_starts_is_an_error_after_three_starts(dying, capsys
         make(9).execute()
     assert starts.read_text() == "xxx"
     assert capsys.readouterr().err.count("it is started again") == 2
+
+
+def test_no_other_client_runs_notebooks_here():
+    mine = {ROOT / "tools" / "kernels.py", Path(__file__)}
+    files = {p for room in ("tools", "tests", "benchmarks") for p in (ROOT / room).rglob("*.py")}
+    others = [p for p in files - mine if "NotebookClient" in p.read_text("utf-8")]
+    assert files > mine
+    assert others == []

@@ -37,6 +37,12 @@ def give_up(reason: str) -> None:
     pytest.skip(reason)
 
 
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 @pytest.fixture
 def address(tmp_path):
     """A notebook with one slider, served by Voila on loopback."""
@@ -57,9 +63,7 @@ def address(tmp_path):
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log)
         try:
-            for _ in range(600):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
+            while not answers(port):  # however long it takes, as long as it lives
                 assert server.poll() is None, (tmp_path / "log").read_text()
                 time.sleep(0.1)
             yield f"http://127.0.0.1:{port}/"
