@@ -9,8 +9,9 @@ Each run goes into the table by what its settings are; runs measured before stay
 - the curve of the loss on pictures held out, from the run's own metrics;
 - one walk down the field from fresh noise, looked at after every few steps: which sum of steps is
   best (photographs: fd-c10 against 5000 test photographs, so for comparison among these only;
-  digits: the share that our own classifier names as asked);
-- fresh samples at that sum: photographs fd-c10, precision, recall; digits the share named, copies;
+  digits: the share that our own classifier names as asked, guided and not);
+- fresh samples at that sum: photographs fd-c10, precision, recall; digits, guided, the share named
+  and copies;
 - the asymmetry of the Jacobian, by random probes, at noisy pictures.
 """
 
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from amtutor import _weights
 from amtutor.evaluate import features, fidelity, nearest
 from amtutor.generative import fields, trained_fields
-from amtutor.generative.equilibrium import sample
+from amtutor.generative.equilibrium import guided_by_weight, sample
 from amtutor.generative.latent import to_pictures, to_pixels
 from amtutor.train import Run
 from amtutor.train.tasks.eqm import FIFTHS, named_as_asked
@@ -40,7 +41,7 @@ FOLDER = RESULTS / "eqm-tables"
 STEP = 0.01  # of every walk: a hundred lead through the sum 1
 LOOKS = tuple(round(0.01 * k, 2) for k in (16, 20, 24, 28, 32, 36, 40, 46, 52, 60))
 SWEPT, COUNTED, REFERENCE = 500, 2000, 5000
-DIGITS = 500
+DIGITS, GUIDANCE = 500, 1.5  # the weight w of EQ's Table 3
 PROBES, PLACES = 8, (0.3, 0.6, 0.9)  # gammas at which the Jacobian is looked at
 QUESTIONS = ("eqm-small-mixed", "eqm-small-classes", "eqm-small-levels")
 
@@ -121,12 +122,22 @@ def digits(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dict[
     """Everything that is measured of a field of digits."""
     shape = (1, 28, 28)
     train, held = run.data["images"], run.data["held"]
+    guided = guided_by_weight(field, GUIDANCE, null=field.null)
     sweep = [
-        {"travel": t, "named_as_asked": named_as_asked(to_pixels(x), 10)}
-        for t, x in zip(LOOKS, walk(field, DIGITS, shape, LOOKS, seed=1), strict=True)
+        {
+            "travel": t,
+            "named_as_asked": named_as_asked(to_pixels(x), 10),
+            "unguided": named_as_asked(to_pixels(y), 10),
+        }
+        for t, x, y in zip(
+            LOOKS,
+            walk(guided, DIGITS, shape, LOOKS, seed=1),
+            walk(field, DIGITS, shape, LOOKS, seed=1),
+            strict=True,
+        )
     ]
     best = max(sweep, key=lambda line: line["named_as_asked"])["travel"]
-    (end,) = walk(field, DIGITS, shape, (best,), seed=2)
+    (end,) = walk(guided, DIGITS, shape, (best,), seed=2)
     near = nearest.nearest_training_images(end, train)
     own = nearest.nearest_training_images(held[:DIGITS], train)
     key = key_of(run)
@@ -138,6 +149,7 @@ def digits(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dict[
         "parameters": sum(p.numel() for p in field.parameters()),
         "images": run.step * run.config.batch_size,
         **{k: curve(run)[-1][k] for k in ("loss", "fifths")},
+        "guidance": GUIDANCE,
         "sweep": sweep,
         "best_travel": best,
         "named_as_asked": named_as_asked(to_pixels(end), 10),
