@@ -140,11 +140,9 @@ def digits(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dict[
     (end,) = walk(guided, DIGITS, shape, (best,), seed=2)
     near = nearest.nearest_training_images(end, train)
     own = nearest.nearest_training_images(held[:DIGITS], train)
-    key = key_of(run)
-    pictures[key], pictures[f"{key}-nearest"] = (
-        end[:60, 0].numpy(),
-        train[near.index[:60, 0], 0].numpy(),
-    )
+    key = key_of(run) + ("-head-only" if run.config.class_in_blocks == "no" else "")
+    pictures[key] = end[:60, 0].numpy()
+    pictures[f"{key}-nearest"] = train[near.index[:60, 0], 0].numpy()
     return {
         "parameters": sum(p.numel() for p in field.parameters()),
         "images": run.step * run.config.batch_size,
@@ -170,7 +168,8 @@ def place(tables: dict[str, Any], run: Run, found: dict[str, Any], parameters: i
     """Put what was found where it belongs."""
     key, c = key_of(run), run.config
     if c.pictures == "mnist":
-        tables.setdefault("digits", {})[key] = found
+        part = "head_only" if c.class_in_blocks == "no" else "digits"
+        tables.setdefault(part, {})[key] = found
         return
     short = key.removeprefix("eqm-small-")
     depth = c.depth if c.depth != 2 and short in ("et", "scalar") else None
