@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from amtutor import _weights
-from amtutor.evaluate import features, fidelity, nearest
+from amtutor.evaluate import features, nearest
+from amtutor.evaluate.fidelity import compare, frechet
 from amtutor.generative import fields, trained_fields
 from amtutor.generative.equilibrium import guided_by_weight, sample
 from amtutor.generative.latent import to_pictures, to_pixels
@@ -95,25 +96,20 @@ def photographs(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> 
     shape = (3, 32, 32)
     extract = features.extractor("c10")
     reference = extract(run.data["held"][:REFERENCE].numpy())
-    swept = [
-        fidelity.compare(extract, extract(x.numpy()), reference)
-        for x in walk(field, SWEPT, shape, LOOKS, seed=1)
-    ]
-    name = extract.names
-    columns = {"fd_c10": name["fid"], "precision": name["precision"], "recall": name["recall"]}
     sweep = [
-        {"travel": t, **{k: line[v] for k, v in columns.items()}}
-        for t, line in zip(LOOKS, swept, strict=True)
+        {"travel": t, "fd_c10": frechet(extract(x.numpy()), reference)}
+        for t, x in zip(LOOKS, walk(field, SWEPT, shape, LOOKS, seed=1), strict=True)
     ]
     best = min(sweep, key=lambda line: line["fd_c10"])["travel"]
     (end,) = walk(field, COUNTED, shape, (best,), seed=2)
-    final = fidelity.compare(extract, extract(end.numpy()), reference)
+    final = compare(extract, extract(end.numpy()), reference)
+    columns = {"fd_c10": "fid", "precision": "precision", "recall": "recall"}
     pictures[f"{key_of(run)}-{run.config.seed}"] = end[:40].numpy()
     return {
         "curve": curve(run),
         "sweep": sweep,
         "best_travel": best,
-        **{k: final[v] for k, v in columns.items()},
+        **{k: final[extract.names[v]] for k, v in columns.items()},
         "asymmetry": turning(field, run.data["held"], run.data["held_labels"], shape),
     }
 
