@@ -30,6 +30,10 @@ RUNS = {
     },
     "digits-40": ("eval/relative_error", "{:.0%}", "error of the score", ""),
     "digits-40-energy": ("eval/relative_error", "{:.0%}", "error of the score", ""),
+    **{
+        f"digits-eqm{form}": ("eval/loss", "{:.3f}", "loss on digits held out", "")
+        for form in ("", "-scalar")
+    },
     "latent-cpu": ("reconstruction", "{:.4f}", "reconstruction error", ""),
 }
 
