@@ -123,6 +123,13 @@ def test_finite_counts_what_is_wrong():
         _check.finite("x", torch.zeros(2, device="meta"))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_entry_that_is_no_number_is_enough(value):
+    """Each kind by itself: a NaN among them would betray an infinity that nobody looks for."""
+    with pytest.raises(ValueError, match="1 of 3 entries are NaN or infinite"):
+        _check.finite("x", torch.tensor([1.0, value, -1.0]))
+
+
 @pytest.mark.parametrize("wanted", [(2,), (2, 4), ("B", 3, 1), (3, 3)])
 def test_shape_refuses(wanted):
     with pytest.raises(ValueError) as caught:
