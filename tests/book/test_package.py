@@ -8,6 +8,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
+
+import amtutor
 import plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,3 +59,21 @@ def test_a_wrong_type_is_noticed_and_a_right_one_is_not(tmp_path):
     )
     assert said.returncode == 1, said.stderr
     assert re.findall(r":(\d+): error: .*\[(.*)\]$", said.stdout, re.M) == [("3", "assignment")]
+
+
+def test_one_version_everywhere():
+    version = PROJECT["project"]["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    first = re.search(r"^## (\S+) · (\S+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert amtutor.__version__ == version == cited["version"] == first[1]
+    assert first[2] == cited["date-released"]
+    assert cited["license"] == PROJECT["project"]["license"]
+    assert [a["name"] for a in cited["authors"]] == [
+        a["name"] for a in PROJECT["project"]["authors"]
+    ]
+
+
+def test_every_file_of_weights_is_named_where_it_is_said_what_ships():
+    said = (ROOT / "book" / "using.md").read_text("utf-8")
+    for path in (ROOT / "src" / "amtutor" / "weights").glob("*.safetensors"):
+        assert f"`{path.stem}`" in said, f"book/using.md, 'What ships': nothing of {path.stem}"
