@@ -160,23 +160,39 @@ def key_of(run: Run) -> str:
     return json.loads((run.folder / "config.json").read_text("utf-8"))["preset"]
 
 
-def place(tables: dict[str, Any], run: Run, found: dict[str, Any], parameters: int) -> None:
-    """Put what was found where it belongs."""
+def place_of(run: Run) -> tuple[str, ...]:
+    """Where a run stands in the tables."""
     key, c = key_of(run), run.config
     if c.pictures == "mnist":
-        part = "head_only" if c.class_in_blocks == "no" else "digits"
-        tables.setdefault(part, {})[key] = found
-        return
+        return ("head_only" if c.class_in_blocks == "no" else "digits", key)
     short = key.removeprefix("eqm-small-")
-    depth = c.depth if c.depth != 2 and short in ("et", "scalar") else None
     if key in QUESTIONS:
-        rows = tables.setdefault("questions", {}).setdefault(short, {})
-    elif depth:
-        rows = tables.setdefault("depth", {}).setdefault(short, {}).setdefault(str(depth), {})
-    else:
-        rows = tables.setdefault("cifar", {}).setdefault(key, {})
-    rows["parameters"] = parameters
-    rows.setdefault("seeds", {})[str(c.seed)] = found
+        return ("questions", short)
+    if c.depth != 2 and short in ("et", "scalar"):
+        return ("depth", short, str(c.depth))
+    return ("cifar", key)
+
+
+def measured(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Of rivals everything, of the other runs of photographs the curve."""
+    part = place_of(run)[0]
+    if part in ("depth", "questions"):
+        return {"curve": curve(run)}
+    return (photographs if part == "cifar" else digits)(run, field, pictures)
+
+
+def put(tables: dict[str, Any], run: Run, found: dict[str, Any], parameters: int) -> None:
+    """Put what was found where it belongs; photographs by seed."""
+    where = place_of(run)
+    rows = tables
+    for name in where[:-1]:
+        rows = rows.setdefault(name, {})
+    if run.config.pictures == "mnist":
+        rows[where[-1]] = found
+        return
+    row = rows.setdefault(where[-1], {})
+    row["parameters"] = parameters
+    row.setdefault("seeds", {})[str(run.config.seed)] = found
 
 
 def ship(run: Run, field: nn.Module) -> nn.Module:
@@ -213,9 +229,8 @@ def main() -> None:
             field = ship(run, field)
         tables = json.loads(table.read_text("utf-8")) if table.exists() else {}
         pictures = dict(np.load(album)) if album.exists() else {}
-        measure = digits if run.config.pictures == "mnist" else photographs
-        found = measure(run, field, pictures)
-        place(tables, run, found, sum(p.numel() for p in field.parameters()))
+        found = measured(run, field, pictures)
+        put(tables, run, found, sum(p.numel() for p in field.parameters()))
         table.write_text(json.dumps(_round(tables), indent=1, sort_keys=True) + "\n", "utf-8")
         np.savez_compressed(album, **pictures)
         print(folder, json.dumps(_round({k: v for k, v in found.items() if k != "curve"})))
