@@ -36,6 +36,7 @@ MOMENTS = {
     "twolandscapes": {"beta": 6},
     "cells": {"beta": 9},
     "circle": {"k": 14, "sigma": 0.1},
+    "stirring": {"data": "three"},
 }
 # A light page in the colours of the book.
 PAGE = """

@@ -208,6 +208,17 @@ def circle_agrees(said, state):
     assert points >= 1
 
 
+def stirring_agrees(said, state):
+    assert state["share"] == 1
+    assert f"Up {state['up']:.2f}, down {state['down']:.2f}." in said
+    if said.startswith("Back at the same height."):
+        assert abs(state["left"]) < 1e-3
+        return
+    assert f"{abs(state['left']):.2f}" in said
+    if "colour inside" in said:
+        assert abs(state["inside"] - state["left"]) < 0.02
+
+
 AGREES = {
     "ball": (ball_agrees, ["", "beta=0.5", "x=1.3&beta=9&m=-1.5,0,1.2", "x=0"]),
     "average": (average_agrees, ["", "beta=8", "beta=1"]),
@@ -220,6 +231,10 @@ AGREES = {
     "pasttime": (pasttime_agrees, ["", "time=1.6&past=on", "time=1.3&past=again", "time=0.5"]),
     "cells": (cells_agrees, ["", "beta=1", "beta=3", "beta=100"]),
     "circle": (circle_agrees, ["", "k=40&sigma=0.05", "k=1", "sigma=0.9", "k=7&spread=even"]),
+    "stirring": (
+        stirring_agrees,
+        ["", "field=slope", "data=one&x=0.1&y=0.9&r=0.8", "loop=hand", "data=moons"],
+    ),
     "tokens": (tokens_agrees, ["", "m=0&beta=0.3", "a=0"]),
     "fixedsize": (fixedsize_agrees, ["", "y=30", "y=1000", "y=10&beta=40&m=0,0"]),
     "twolandscapes": (
