@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amtutor import _weights
 from amtutor.evaluate import features, nearest
@@ -86,7 +87,8 @@ def turning(field: nn.Module, held: Tensor, labels: Tensor, shape) -> dict[str, 
         def flat(v: Tensor) -> Tensor:
             return field(v.reshape(-1, *shape), y).flatten(1)
 
-        parts = fields.asymmetry(flat, z.flatten(1), probes=PROBES, generator=g)
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+            parts = fields.asymmetry(flat, z.flatten(1), probes=PROBES, generator=g)
         found[str(gamma)] = float(parts.mean())
     return found
 
