@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 
 import pytest
@@ -48,10 +49,14 @@ def question(ham, ten, settings):
     return ask(ham, x, told if settings["told"] >= 0 else None, seen=seen)
 
 
+DICE = random.Random(12)
 CASES = [
     {"digit": d, "seen": seen, "told": told}
     for d, seen, told in [(3, "top", -1), (3, "top", 2), (7, "left", -1), (0, "whole", -1),
                           (5, "none", 8), (4, "left", 9), (6, "none", -1)]
+] + [
+    {"digit": DICE.randrange(10), "seen": DICE.choice(list(SEEN)), "told": DICE.randrange(-1, 10)}
+    for _ in range(50)
 ]  # fmt: skip
 
 
