@@ -30,8 +30,8 @@ def links() -> dict[str, list[str]]:
 
 
 LINKS = links()
-# Open at one address after the other. `input` is what a hand on a slider sends; from then on the
-# figure writes its settings to the address.
+# Open at one address after the other, and touch: choose what is chosen already, or hold a slider
+# where it is. From then on the figure writes its settings to the address.
 VISIT = """async ([name, links]) => {
   const { readHash } = await import('/common.js');
   const figure = await import(`/${name}.js`);
@@ -41,13 +41,15 @@ VISIT = """async ([name, links]) => {
     history.replaceState(null, '', link);
     const hand = figure.mount(place);
     const opened = { settings: hand.settings(), hash: location.hash };
-    const slider = place.querySelector('input[type=range]');
-    slider.dispatchEvent(new Event('input', { bubbles: true }));
+    const chosen = [...place.querySelectorAll('input[type=radio]:checked')]
+      .find((e) => e.dataset.name in opened.settings);
+    const touched = chosen ?? place.querySelector('input[type=range]');
+    touched.dispatchEvent(new Event(chosen ? 'change' : 'input', { bubbles: true }));
     await new Promise((done) => setTimeout(done, 220));
     const now = hand.settings(), hash = location.hash;
     const again = figure.settingsFrom(readHash(name, hash) ?? {});
     hand.destroy();
-    found.push({ ...opened, now, written: hash, again, slider: slider.dataset.name });
+    found.push({ ...opened, now, written: hash, again, slider: !chosen && touched.dataset.name });
   }
   return found;
 }"""
