@@ -37,6 +37,7 @@ MOMENTS = {
     "cells": {"beta": 9},
     "circle": {"k": 14, "sigma": 0.1},
     "stirring": {"data": "three"},
+    "noclock": {"steps": 80, "eta": 0.02},
 }
 # A light page in the colours of the book.
 PAGE = """

@@ -219,6 +219,12 @@ def stirring_agrees(said, state):
         assert abs(state["inside"] - state["left"]) < 0.02
 
 
+def noclock_agrees(said, state):
+    assert f"within {state['gap']:.3f} of a point" in said
+    if told := re.search(r"(\d+) of 40 stopped early; half took (\d+) steps", said):
+        assert [int(told[1]), int(told[2])] == [state["stopped"], state["taken"]]
+
+
 AGREES = {
     "ball": (ball_agrees, ["", "beta=0.5", "x=1.3&beta=9&m=-1.5,0,1.2", "x=0"]),
     "average": (average_agrees, ["", "beta=8", "beta=1"]),
@@ -234,6 +240,10 @@ AGREES = {
     "stirring": (
         stirring_agrees,
         ["", "field=slope", "data=one&x=0.1&y=0.9&r=0.8", "loop=hand", "data=moons"],
+    ),
+    "noclock": (
+        noclock_agrees,
+        ["", "corner=0.95&eta=0.01&tol=0.4", "data=moons&field=cosine", "field=slope", "steps=10"],
     ),
     "tokens": (tokens_agrees, ["", "m=0&beta=0.3", "a=0"]),
     "fixedsize": (fixedsize_agrees, ["", "y=30", "y=1000", "y=10&beta=40&m=0,0"]),
