@@ -1,8 +1,8 @@
 """Equilibrium Matching: one training step of EQ's field and of one true energy, on one thread.
 
 Both are the small rivals of chapter 17 (about 130 000 parameters, 4 x 4 patches of 32 x 32 pixels,
-batch 64). A step is the loss and its gradient. A gradient of a gradient is about three times the
-arithmetic of the free field. Rounds go through all ways in turn; a ratio is the median over rounds.
+batch 64). A step is the loss and its gradient. A gradient of a gradient is two to three times
+the arithmetic of the free field. Rounds go through all ways in turn; a ratio is the median over rounds.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ the energies of the blocks themselves, and a cone that keeps far pictures from r
                     + c \sqrt{\|x - m\|^2 + \delta^2} + \text{(the local sum)}
 
 Both are *one* energy of pixels and class: along ``x - eta * field(x, y)`` it falls, for eta small
-enough, in ``no_grad`` as well. Training differentiates the gradient once more, which costs about
-three times the arithmetic of a free field.
+enough, in ``no_grad`` as well. Training differentiates the gradient once more, two to three times
+the arithmetic of a free field (chapter 17 counts it).
 """
 
 from __future__ import annotations
