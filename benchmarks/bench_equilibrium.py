@@ -2,7 +2,7 @@
 
 Both are the small rivals of chapter 17 (about 130 000 parameters, 4 x 4 patches of 32 x 32 pixels,
 batch 64). A step is the loss and its gradient. A gradient of a gradient is two to three times
-the arithmetic of the free field. Rounds go through all ways in turn; a ratio is the median over rounds.
+the arithmetic of the free field. Rounds go through all ways in turn; a ratio is their median.
 """
 
 from __future__ import annotations
