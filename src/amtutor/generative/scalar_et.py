@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -220,23 +220,23 @@ class DecodedDistance(_Scalar):
         filter_size: int = 5,
         generator: torch.Generator | None = None,
     ):
-        super().__init__(
-            shape,
-            patch_size=patch_size,
-            dim=dim,
-            n_heads=n_heads,
-            head_dim=head_dim,
-            n_memories=n_memories,
-            depth=depth,
-            positions=positions,
-            n_classes=n_classes,
-            exclude_self=exclude_self,
-            mix_heads=mix_heads,
-            stem=stem,
-            n_filters=n_filters,
-            filter_size=filter_size,
-            generator=generator,
-        )
+        sizes: dict[str, Any] = {
+            "patch_size": patch_size,
+            "dim": dim,
+            "n_heads": n_heads,
+            "head_dim": head_dim,
+            "n_memories": n_memories,
+            "depth": depth,
+            "positions": positions,
+            "n_classes": n_classes,
+            "exclude_self": exclude_self,
+            "mix_heads": mix_heads,
+            "stem": stem,
+            "n_filters": n_filters,
+            "filter_size": filter_size,
+            "generator": generator,
+        }
+        super().__init__(shape, **sizes)
         self.descent_steps = _check.count("descent_steps", descent_steps, least=0)
         self.step_size = _check.positive("step_size", step_size)
         self.head = ClassHead(
@@ -255,24 +255,11 @@ class DecodedDistance(_Scalar):
                 raise _check.fail("levels", levels, f"1: a side of {side} cannot be halved")
             self.coarser = DecodedDistance(
                 (self.shape[0], side // 2, side // 2),
-                patch_size=patch_size,
-                dim=dim,
-                n_heads=n_heads,
-                head_dim=head_dim,
-                n_memories=n_memories,
-                depth=depth,
                 descent_steps=descent_steps,
                 step_size=step_size,
-                positions=positions,
-                n_classes=n_classes,
-                exclude_self=exclude_self,
-                mix_heads=mix_heads,
                 class_in_blocks=class_in_blocks,
                 levels=levels - 1,
-                stem=stem,
-                n_filters=n_filters,
-                filter_size=filter_size,
-                generator=generator,
+                **sizes,
             )
 
     def decoded(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -1,8 +1,8 @@
 r"""Fields of Equilibrium Matching that were trained and ship with the package.
 
 ``load("digits_eqm")`` and ``load("digits_eqm_scalar")`` draw handwritten digits, class by class
-(28 x 28 pixels in [-1, 1]). The first is EQ's model, whose field is free; the second the gradient
-of one energy, see `amtutor.generative.scalar_et`.
+(28 x 28 pixels in [-1, 1]). The first is free, EQ's model with a skip and the class in each block's
+energy; the second is the gradient of one energy, see `amtutor.generative.scalar_et`.
 """
 
 from __future__ import annotations
