@@ -409,3 +409,10 @@ def test_bad_input_to_the_twin_itself(how, message):
 def test_tokens_of_another_dtype_are_refused():
     with pytest.raises(ValueError, match="x: got torch.float32 on cpu, expected torch.float64"):
         fast.walk(make(), draw(B, N, D).float(), steps=1, step_size=0.1)
+
+
+@pytest.mark.parametrize("mode", ["fast", "lean"])
+def test_mixed_heads_are_refused_by_hand(mode):
+    """The twin knows the plain energy only, and would go down that one without a word."""
+    with pytest.raises(ValueError, match=f"mode = '{mode}': expected 'compiled'.*heads are mixed"):
+        fast.walk(make(mix_heads=True), draw(2, N, D), steps=1, step_size=0.1, mode=mode)

@@ -34,7 +34,7 @@ from torch import Tensor
 from amtutor import _check
 from amtutor.descent import watched_by
 from amtutor.fast._matmul import reduced_precision
-from amtutor.network.energy_transformer import EnergyTransformerBlock
+from amtutor.network.energy_transformer import EnergyTransformerBlock, MixedHeadAttention
 from amtutor.network.lagrangians import RectifiedPower, ReLU, Softmax
 from amtutor.network.synapses import allowed_pairs, tokens
 
@@ -74,7 +74,7 @@ def walk(
 
     Raises:
         ValueError, TypeError: an argument has the wrong range, type or shape, or (by hand) the
-            block's memories use a Lagrangian that has no fast form.
+            block's memories use a Lagrangian that has no fast form, or its heads are mixed.
 
     >>> g = torch.Generator().manual_seed(0)
     >>> block = EnergyTransformerBlock(8, n_heads=2, head_dim=4, n_memories=16, generator=g)
@@ -94,6 +94,8 @@ def walk(
         x = x.float()  # under autocast the tokens stay wide, whoever made them
     _check.same_kind("x", x, weight)
     mode = _choose(x.device) if mode is None else mode
+    if mode != "compiled" and isinstance(block.attention, MixedHeadAttention):
+        raise ValueError(f"mode = {mode!r}: expected 'compiled', or block(x, ...): heads are mixed")
     go = _by_compiled_steps if mode == "compiled" else partial(_by_hand, lean=mode == "lean")
     watchers = watched_by(callback)
     if not watchers:
