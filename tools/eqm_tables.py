@@ -1,6 +1,6 @@
 """Measure runs of the task `eqm` and write the tables and pictures of chapters 16 and 17.
 
-    amtutor train digits-eqm --out RUN               # and so on, any of eqm-small-*, some seeds
+    amtutor train digits-eqm --out RUN               # and so on, any of eqm-small-*, eqm-medium-*
     python tools/eqm_tables.py RUN [RUN ...]         # adds them to results/eqm-tables/
     python tools/eqm_tables.py --ship RUN            # a field of digits: its weights, float16, too
 
@@ -34,7 +34,7 @@ from amtutor.evaluate.fidelity import compare, frechet
 from amtutor.generative import fields, trained_fields
 from amtutor.generative.equilibrium import guided_by_weight, sample
 from amtutor.generative.latent import to_pictures, to_pixels
-from amtutor.train import Run
+from amtutor.train import Run, load_preset
 from amtutor.train.tasks.eqm import FIFTHS, named_as_asked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -170,7 +170,9 @@ def place_of(run: Run) -> tuple[str, ...]:
     short = key.removeprefix("eqm-small-")
     if key in QUESTIONS:
         return ("questions", short)
-    if c.depth != 2 and short in ("et", "scalar"):
+    if key.startswith("eqm-medium"):
+        return ("larger", key)
+    if c.depth != load_preset(key).config.depth:
         return ("depth", short, str(c.depth))
     return ("cifar", key)
 
@@ -180,7 +182,7 @@ def measured(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dic
     part = place_of(run)[0]
     if part in ("depth", "questions"):
         return {"curve": curve(run)}
-    return (photographs if part == "cifar" else digits)(run, field, pictures)
+    return (photographs if part in ("cifar", "larger") else digits)(run, field, pictures)
 
 
 def put(tables: dict[str, Any], run: Run, found: dict[str, Any], parameters: int) -> None:

@@ -47,7 +47,7 @@ def test_parameters_are_those_of_the_presets():
     def count(name, *sets):
         return count_parameters(EquilibriumMatching(load_preset(name, list(sets)).config))
 
-    for name, found in (*TABLES["digits"].items(), *TABLES.get("cifar", {}).items()):
+    for name, found in {**TABLES["digits"], **TABLES["cifar"], **TABLES.get("larger", {})}.items():
         assert found["parameters"] == count(name), name
     for kind, rows in TABLES.get("depth", {}).items():
         for depth, found in rows.items():
@@ -57,7 +57,7 @@ def test_parameters_are_those_of_the_presets():
 
 
 def test_all_rivals_saw_equally_many_pictures_and_are_asked_at_the_same_times():
-    parts = [TABLES.get(part, {}) for part in ("cifar", "questions")]
+    parts = [TABLES.get(part, {}) for part in ("cifar", "larger", "questions")]
     groups = (*parts, *TABLES.get("depth", {}).values())
     curves = [
         [point["images"] for point in seed["curve"]]

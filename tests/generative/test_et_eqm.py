@@ -140,6 +140,19 @@ def test_the_control_is_the_field_plus_a_skip_and_filters():
     assert torch.allclose(net(x), bare(x) + net.slope * x + local, atol=1e-12)
 
 
+def test_the_bend_has_all_its_derivatives():
+    """By finite differences: once, twice, forward, and many at a time; far out as well."""
+    u = torch.tensor([-30.0, -1.0, 0.0, 0.5, 4.0], dtype=torch.float64, requires_grad=True)
+    assert torch.allclose(et_eqm.bend(u), u / (1 + u**2).sqrt(), rtol=1e-15)
+    assert torch.autograd.gradcheck(et_eqm.bend, u)
+    assert torch.autograd.gradgradcheck(et_eqm.bend, u)
+    slope = (1 + u.detach() ** 2) ** -1.5
+    rows = torch.func.vmap(torch.func.grad(lambda v: et_eqm.bend(v).sum()))(u.detach()[:, None])
+    assert torch.allclose(rows[:, 0], slope, rtol=1e-14)
+    along = torch.func.jvp(et_eqm.bend, (u.detach(),), (2 * torch.ones(5).double(),))[1]
+    assert torch.allclose(along, 2 * slope, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [

@@ -229,7 +229,34 @@ class LocalField(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         u = F.conv2d(x, self.filters, self.bias, padding="same")
         pad = self.filters.shape[-1] // 2
-        return F.conv_transpose2d(u * torch.rsqrt(1 + u.square()), self.back, padding=pad)
+        return F.conv_transpose2d(bend(u), self.back, padding=pad)
+
+
+class _Bend(torch.autograd.Function):
+    """Left to itself, autograd keeps and reads four arrays of the size of u: one is enough."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u: Tensor) -> Tensor:
+        return u.square().add_(1).rsqrt_().mul_(u)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> Tensor:
+        (u,) = ctx.saved_tensors
+        return slope * (1 + u.square()).rsqrt() ** 3
+
+    jvp = backward
+
+
+def bend(u: Tensor) -> Tensor:
+    r"""Bend a line at the unit scale, :math:`\phi(u) = u / \sqrt{1 + u^2}`: the slope of a cone."""
+    return _Bend.apply(u)
 
 
 # ------------------------------------------------------------------------------ small parts

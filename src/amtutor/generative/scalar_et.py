@@ -34,6 +34,7 @@ from amtutor import _check
 from amtutor.generative.et_eqm import (
     ClassHead,
     PatchTokens,
+    bend,
     filters,
     look_at,
     pulls,
@@ -85,9 +86,12 @@ class LocalEnergy(nn.Module):
 
     def gradient(self, x: Tensor) -> Tensor:
         r"""Closed form, :math:`F^\top * (w\,u/\sqrt{1 + u^2})`: (B, C, H, W) -> the same."""
-        u = F.conv2d(self._door(x), self.filters, self.bias, padding="same")
-        bent = self.weight[:, None, None] * u * torch.rsqrt(1 + u.square())
-        return F.conv_transpose2d(bent, self.filters, padding=self.filters.shape[-1] // 2)
+        return self._gradient(self._door(x))
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        u = F.conv2d(x, self.filters, self.bias, padding="same")
+        back = self.weight[:, None, None, None] * self.filters
+        return F.conv_transpose2d(bend(u), back, padding=self.filters.shape[-1] // 2)
 
 
 class _Scalar(nn.Module):
@@ -149,6 +153,11 @@ class _Scalar(nn.Module):
         return self._energy(x, look_at(x, labels, self.shape, self.null))
 
     def _energy(self, x: Tensor, labels: Tensor) -> Tensor:
+        energy = self._far(x, labels)
+        return energy if self.local is None else energy + self.local._energy(x)
+
+    def _far(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Return the energy without its local part."""
         raise NotImplementedError  # of the two forms below
 
     def _seen(self, x: Tensor) -> Tensor:
@@ -168,11 +177,11 @@ class _Scalar(nn.Module):
         if wanted and self.field_by is not None:
             return self.field_by(x, labels)
         with torch.inference_mode(False), torch.enable_grad():
-            if not (wanted and x.requires_grad):
-                x = x.detach().clone().requires_grad_()
-            energy = self._energy(x, labels.clone()).sum()
-            (field,) = torch.autograd.grad(energy, x, create_graph=wanted)
-        return field
+            z = x if wanted and x.requires_grad else x.detach().clone().requires_grad_()
+            energy = self._far(z, labels.clone()).sum()
+            (field,) = torch.autograd.grad(energy, z, create_graph=wanted)
+        # The local part has a closed form, which is cheaper to differentiate again than its energy.
+        return field if self.local is None else field + self.local._gradient(x)
 
 
 class DecodedDistance(_Scalar):
@@ -271,11 +280,9 @@ class DecodedDistance(_Scalar):
         z = through(self.blocks, self._seen(x), self.descent_steps, self.step_size, pull)
         return self.head(z, labels)
 
-    def _energy(self, x: Tensor, labels: Tensor) -> Tensor:
+    def _far(self, x: Tensor, labels: Tensor) -> Tensor:
         away = (x - self._decoded(x, labels)).square().flatten(1).sum(1)
         energy = 0.5 * self.stiffness * away
-        if self.local is not None:
-            energy = energy + self.local._energy(x)
         if self.coarser is not None:
             energy = energy + self.coarser._energy(F.avg_pool2d(x, 2), labels)
         return energy
@@ -339,7 +346,7 @@ class BlockEnergyModel(_Scalar):
         self.slope = nn.Parameter(torch.ones(()))
         self.middle = nn.Parameter(torch.zeros(self.shape))
 
-    def _energy(self, x: Tensor, labels: Tensor) -> Tensor:
+    def _far(self, x: Tensor, labels: Tensor) -> Tensor:
         z = self._seen(x) + self.classes[labels][:, None]
         energy = self.slope * ((x - self.middle).square().flatten(1).sum(1) + self.corner**2).sqrt()
         for share, each in zip(self.share, self.blocks, strict=True):
@@ -347,7 +354,7 @@ class BlockEnergyModel(_Scalar):
             g = block.norm.activation(z)
             energy = energy + share * block.energy(g) / z.shape[-2]
             z = z - self.step_size * block.gradient(g)
-        return energy if self.local is None else energy + self.local._energy(x)
+        return energy
 
 
 def compiled_field(model: nn.Module, **options) -> Callable[[Tensor, Tensor], Tensor]:

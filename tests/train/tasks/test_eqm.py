@@ -56,6 +56,12 @@ def test_the_small_rivals_are_of_one_size():
         for n in ("et", "control", "scalar", "blocks", "sit", "mixed", "classes", "levels")
     }
     assert max(counts.values()) < 1.08 * min(counts.values()), counts
+    larger = {
+        n: count_parameters(EquilibriumMatching(load_preset(f"eqm-medium-{n}").config))
+        for n in ("et", "control", "scalar")
+    }
+    assert max(larger.values()) < 1.002 * min(larger.values()), larger
+    assert min(larger.values()) > 10 * min(counts.values())
 
 
 def test_the_loss_is_eq_2_with_a_label_in_ten_left_out():
