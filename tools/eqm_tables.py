@@ -45,7 +45,8 @@ LOOKS = tuple(round(0.01 * k, 2) for k in (16, 20, 24, 28, 32, 36, 40, 46, 52, 6
 SWEPT, COUNTED, REFERENCE = 250, 1000, 5000
 DIGITS, GUIDANCE = 500, 1.5  # the weight w of EQ's Table 3
 PROBES, PLACES = 8, (0.3, 0.6, 0.9)  # gammas at which the Jacobian is looked at
-QUESTIONS = ("eqm-small-mixed", "eqm-small-classes", "eqm-small-levels")
+QUESTIONS = ("mixed", "classes", "levels")
+IDEAS = ("late", "late-control", "filters", "stem")  # for better samples of one energy
 
 
 def walk(field: nn.Module, n: int, shape: tuple[int, ...], looks, *, seed: int) -> list[Tensor]:
@@ -168,8 +169,10 @@ def place_of(run: Run) -> tuple[str, ...]:
     if c.pictures == "mnist":
         return ("head_only" if c.class_in_blocks == "no" else "digits", key)
     short = key.removeprefix("eqm-small-")
-    if key in QUESTIONS:
+    if short in QUESTIONS:
         return ("questions", short)
+    if short in IDEAS:
+        return ("ideas", short)
     if key.startswith("eqm-medium"):
         return ("larger", key)
     if c.depth != load_preset(key).config.depth:
@@ -182,7 +185,7 @@ def measured(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dic
     part = place_of(run)[0]
     if part in ("depth", "questions"):
         return {"curve": curve(run)}
-    return (photographs if part in ("cifar", "larger") else digits)(run, field, pictures)
+    return (photographs if part in ("cifar", "larger", "ideas") else digits)(run, field, pictures)
 
 
 def put(tables: dict[str, Any], run: Run, found: dict[str, Any], parameters: int) -> None:

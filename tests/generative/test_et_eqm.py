@@ -140,6 +140,7 @@ def test_the_control_is_the_field_plus_a_skip_and_filters():
     assert torch.allclose(net(x), bare(x) + net.slope * x + local, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own
 def test_the_bend_has_all_its_derivatives():
     """By finite differences: once, twice, forward, and many at a time; far out as well."""
     u = torch.tensor([-30.0, -1.0, 0.0, 0.5, 4.0], dtype=torch.float64, requires_grad=True)

@@ -69,6 +69,7 @@ class EqmSettings(Settings):
     c: str = ranged("truncated", choices=tuple(SCHEDULES))
     a: float = ranged(0.8, above=0, below=1)  # of c truncated or piecewise
     scale: float = ranged(4.0, above=0, most=1e4)  # lambda
+    late: float = ranged(0.0, least=0, most=1e3)  # how the loss's weight grows with gamma
     drop_label: float = ranged(0.1, least=0, below=1)
     flip: bool = True  # mirror half of the photographs
     guidance: float = ranged(0.0, least=0, most=100)  # w: (1 + w) f(x, y) - w f(x)
@@ -146,7 +147,7 @@ class EquilibriumMatching(Task[EqmSettings, nn.Module]):
     def loss(
         self, model: nn.Module, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """EQ 2, a label in ten left out."""
+        """EQ 2, a label in ten left out; weights 1 + late gamma, scaled to 1 on average."""
         c, rows = self.config, draws.rows(len(data["images"]))
         x, y = data["images"][rows], data["labels"][rows]
         if c.flip and c.pictures == "cifar10":
@@ -154,8 +155,9 @@ class EquilibriumMatching(Task[EqmSettings, nn.Module]):
         y = torch.where(draws.uniform("drop") < c.drop_label, _null(model), y)
         x = to_pixels(x)
         noise, gamma = draws.normal("noise", x.shape[1:]), draws.uniform("gamma")
-        loss = eqm_loss(model, x, noise, gamma, labels=y, schedule=c.decay()).mean()
-        return loss, {}
+        losses = eqm_loss(model, x, noise, gamma, labels=y, schedule=c.decay())
+        weight = (1 + c.late * gamma) / (1 + c.late / 2)  # one on average
+        return (weight * losses).mean(), {}
 
     def after_step(self, model: nn.Module, data: dict, step: int, draws: Draws) -> None:
         """Keep the layer norms' gamma positive: tokens go downhill only as long as it is."""
