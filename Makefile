@@ -15,7 +15,7 @@ endif
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help book serve pdf notebooks chapter test quick bench faults clean
+.PHONY: help book serve pdf notebooks chapter test quick bench faults wheel clean
 
 help:
 	@echo "amtutor: a memory is a low place, remembering is going downhill"
@@ -29,6 +29,7 @@ help:
 	@echo "  make test       everything: also every notebook, the site, a real browser"
 	@echo "  make bench      how fast, as ratios against plain ways of doing the same"
 	@echo "  make faults     plausible faults, one at a time: which test notices? (an hour; NAME=descent)"
+	@echo "  make wheel      the wheel and the source distribution into dist/: same files, same bytes"
 	@echo "  make clean      remove what was built (the environment stays)"
 	@echo
 	@echo "The environment is $(VENV) (VENV=..., PYTHON=... choose others). On Linux the plain torch"
@@ -77,6 +78,9 @@ bench: $(READY)
 faults: $(READY)
 	@$(PY) tools/faults.py $(NAME)
 
+wheel: $(READY)
+	@$(PY) tools/build_wheel.py
+
 clean:
-	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf _build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests tools benchmarks book -name __pycache__ -type d -prune -exec rm -rf {} +

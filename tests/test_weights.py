@@ -42,6 +42,25 @@ def test_numbers_become_halves_and_labels_stay_whole():
     assert found["labels"].dtype == torch.int64 and found["labels"].item() == 2049
 
 
+def test_a_byte_a_number_is_off_by_half_a_step_of_its_row_at_most(tmp_path, monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    kernel = torch.randn(5, 3, 2, 2, generator=g) * torch.logspace(-6, 3, 5)[:, None, None, None]
+    kernel[3] = 0
+    tensors = {"kernel": kernel, "bias": torch.randn(5, generator=g), "kept": kernel[0, :, 0]}
+    packed = _weights.in_bytes(tensors | {"labels": torch.tensor([2049])}, keep=["kept"])
+    assert packed["kernel"].dtype == torch.int8 and packed["kernel"].shape == kernel.shape
+    assert packed["bias"].dtype == packed["kept"].dtype == torch.float16
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setattr(_weights.resources, "files", lambda package: tmp_path)
+    _weights.ship(tmp_path / "weights" / "lean.safetensors", packed, kind="memory")
+    found, _ = _weights.shipped("lean", kind="memory")
+    assert found.keys() == {*tensors, "labels"} and found["labels"].item() == 2049
+    step = kernel.flatten(1).abs().amax(1) / 127
+    error = (found["kernel"] - kernel).flatten(1).abs().amax(1)
+    assert (error <= step * (0.5 + 1e-4)).all() and (error[step > 0] > 0).all()
+    assert not found["kernel"][3].any()
+
+
 @pytest.mark.parametrize("dtype", _weights.DTYPES.values(), ids=str)
 def test_every_number_begins_where_its_dtype_wants_it(tmp_path, dtype):
     """Between tensors of odd sizes, each starts at a multiple of its own size; all come back."""

@@ -1,4 +1,4 @@
-"""Ship a latent run: its weights (float16) and card into the package, its record into results/.
+"""Ship a latent run: weights (a byte a number) and card into the package, a record in results/.
 
     amtutor train latent-cpu --out runs/latent-cpu
     python tools/ship_latent.py runs/latent-cpu
@@ -77,7 +77,8 @@ def main() -> None:
     lines = thin(run.metrics())
     path = ROOT / "src" / "amtutor" / "weights" / "latent_cpu.safetensors"
     about = {
-        "what": "autoencoder and memories of CIFAR-10 (EM section 4), float16",
+        "what": "autoencoder and memories of CIFAR-10 (EM section 4); "
+        "memories in float16, the rest in bytes",
         "made_by": "amtutor train latent-cpu, then tools/ship_latent.py",
         "config": run.config.to_dict(),
         "step": run.step,
@@ -87,7 +88,8 @@ def main() -> None:
         "curve_columns": COLUMNS,
         "curve": [[float(f"{m.get(c, float('nan')):.4g}") for c in COLUMNS] for m in lines],
     }
-    _weights.ship(path, _weights.half(model.state_dict()), kind="latent memory", **about)
+    packed = _weights.in_bytes(model.state_dict(), keep=["memories"])
+    _weights.ship(path, packed, kind="latent memory", **about)
     record = ROOT / "results" / "latent-cpu"
     record.mkdir(parents=True, exist_ok=True)
     shutil.copy(words.run / "config.json", record / "config.json")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+SCALE = "#scale"  # no name of a parameter has this sign
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -90,7 +91,7 @@ def shipped(name: str, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         path = Path(folder) / f"{stem}.safetensors"
         if digest(path) != cards[stem]["sha256"]:
             raise ValueError(f"{path}: not the file that its card speaks of (SHA-256)")
-        return read_safetensors(path), cards[stem]
+        return unpacked(read_safetensors(path)), cards[stem]
 
 
 def ship(
@@ -115,6 +116,34 @@ def ship(
 def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Round floating-point tensors to float16, as most weights ship."""
     return {k: v.detach().half() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def in_bytes(tensors: Mapping[str, Tensor], *, keep: Iterable[str] = ()) -> dict[str, Tensor]:
+    """Round matrices and kernels to a byte a number, as the largest weights ship.
+
+    Row i of ``w`` becomes whole numbers q with w ≈ s_i q, |q| <= 127, s_i = max |w_i| / 127 in
+    float32 beside it (``w#scale``): off by at most s_i / 2. Vectors, and what ``keep`` names, go
+    to float16. :func:`shipped` undoes it.
+    """
+    found = half(tensors)
+    for name, x in tensors.items():
+        if x.is_floating_point() and x.ndim > 1 and name not in set(keep):
+            rows = x.detach().float().flatten(1)
+            scale = rows.abs().amax(1) / 127
+            safe = scale.where(scale > 0, torch.ones_like(scale))  # a row of zeros stays one
+            found[name] = (rows / safe[:, None]).round().to(torch.int8).reshape(x.shape)
+            found[name + SCALE] = scale
+    return found
+
+
+def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo :func:`in_bytes`, to float32; tensors that have no scales come back as they are."""
+    found = {name: x for name, x in tensors.items() if not name.endswith(SCALE)}
+    for name in found:
+        if (scale := tensors.get(name + SCALE)) is not None:
+            rows = found[name].float().flatten(1) * scale[:, None]
+            found[name] = rows.reshape(found[name].shape)
+    return found
 
 
 def to_safetensors(

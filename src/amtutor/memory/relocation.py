@@ -288,6 +288,7 @@ def relocation_gradient(
 
 
 def loss_and_slope(x: Tensor, memories: Tensor, beta: float, steps: int, eta: float):
+    """Do what `relocation_gradient` does, unchecked and about the origin as it is."""
     way = _Way.of(x, memories, beta, steps, eta)
     rest = (1 - (1 - eta) ** steps) * x - way.coefficients[-1] @ memories
     return rest.square().sum(), way.back(-2 * rest, x, memories, beta, eta)[1]
@@ -462,6 +463,7 @@ def _apart(x: Tensor, centres: Tensor, name: str = "centres") -> Tensor:
 
 
 def square_distances(x: Tensor, centres: Tensor) -> Tensor:
+    """Return ``||x_i - c_k||^2``, (n, K), measured from the centres' middle; nothing is checked."""
     at = middle(centres.detach())
     x, centres = x - at, centres - at
     apart = torch.addmm(centres.square().sum(-1), x, centres.T, alpha=-2)
