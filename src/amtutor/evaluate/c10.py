@@ -52,6 +52,10 @@ class Classifier(nn.Module):
 
     ``widths`` are the channels of the three blocks. `whiten` must see training pictures once
     before training: it sets the first layer, which is then frozen.
+
+    >>> model, images = Classifier((8, 16, 16)), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    >>> model(images).shape, model.features(images).shape
+    (torch.Size([2, 10]), torch.Size([2, 16]))
     """
 
     mean: Tensor
@@ -113,7 +117,14 @@ def _identity_conv(width_in: int, width: int) -> nn.Conv2d:
 
 
 def save(model: Classifier, path: str | Path, **about: Any) -> None:
-    """Write the weights as float16 safetensors, ``widths`` in the header, and a card beside."""
+    """Write the weights as float16 safetensors, ``widths`` in the header, and a card beside.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     save(Classifier((8, 16, 16)), Path(place) / "mine.safetensors", made_by="a test")
+    ...     load(Path(place) / "mine.safetensors").widths
+    (8, 16, 16)
+    """
     state = _weights.half(model.state_dict())
     metadata = {"widths": json.dumps(model.widths)}
     _weights.ship(Path(path), state, metadata=metadata, kind="c10 features", **about)
@@ -125,6 +136,9 @@ def load(path: str | Path | None = None) -> Classifier:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no classifier of this kind.
+
+    >>> load().widths
+    (64, 192, 192)
     """
     path = Path(path) if path is not None else WEIGHTS
     if not path.is_file():
@@ -151,6 +165,10 @@ def extract(model: Classifier, images: np.ndarray | Tensor) -> tuple[Tensor, Ten
 
     Always in blocks of 250, the last one filled up, so that a picture's numbers do not depend on
     how many others are asked for.
+
+    >>> features, logits = extract(Classifier((8, 16, 16)), np.zeros((3, 3, 32, 32), np.uint8))
+    >>> features.shape, logits.shape
+    (torch.Size([3, 16]), torch.Size([3, 10]))
     """
     if not isinstance(model, Classifier):
         raise TypeError(f"model: got a {_check.describe(model)}, expected a Classifier")
@@ -168,7 +186,12 @@ def extract(model: Classifier, images: np.ndarray | Tensor) -> tuple[Tensor, Ten
 
 
 def picture_hash(images: np.ndarray) -> str:
-    """Return the sha256 of a set of pictures: of each one's hash, sorted, so of any order."""
+    """Return the sha256 of a set of pictures: of each one's hash, sorted, so of any order.
+
+    >>> images = np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2)
+    >>> picture_hash(images) == picture_hash(images[::-1])
+    True
+    """
     if not isinstance(images, np.ndarray) or not images.size or images.dtype.kind not in "biuf":
         raise TypeError(f"images: got a {_check.describe(images)}, expected an array of pictures")
     rows = np.ascontiguousarray(images).reshape(len(images), -1)

@@ -34,7 +34,12 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
 
 
 def noise(images: np.ndarray, std: float, *, seed: int = 0) -> np.ndarray:
-    """Add Gaussian noise of ``std`` grey levels to uint8 pictures (N, 3, H, W)."""
+    """Add Gaussian noise of ``std`` grey levels to uint8 pictures (N, 3, H, W).
+
+    >>> grey = np.full((1, 3, 64, 64), 128, np.uint8)
+    >>> bool(abs(noise(grey, 8.0).std() - 8.0) < 0.5)
+    True
+    """
     images, seed = pictures("images", images), check_seed(seed)
     std = _check.non_negative("std", std)
     shaken = images + np.random.default_rng(seed).normal(0, std, images.shape).astype(np.float32)
@@ -42,7 +47,13 @@ def noise(images: np.ndarray, std: float, *, seed: int = 0) -> np.ndarray:
 
 
 def blur(images: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur uint8 pictures (N, 3, H, W) by a Gaussian of ``sigma`` pixels, borders reflected."""
+    """Blur uint8 pictures (N, 3, H, W) by a Gaussian of ``sigma`` pixels, borders reflected.
+
+    >>> point = np.zeros((1, 3, 9, 9), np.uint8)
+    >>> point[:, :, 4, 4] = 255
+    >>> blur(point, 1.0)[0, 0, 4, 3:6].tolist()  # 255 / 2 pi in the middle
+    [25, 41, 25]
+    """
     images, sigma = pictures("images", images), _check.positive("sigma", sigma)
     reach = min(int(np.ceil(4 * sigma)), images.shape[-1] - 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).astype(np.float32)
@@ -59,7 +70,12 @@ def blur(images: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def jpeg(images: np.ndarray, quality: int) -> np.ndarray:
-    """Store uint8 pictures (N, 3, H, W) as JPEG of this quality, 1 to 95, and read them again."""
+    """Store uint8 pictures (N, 3, H, W) as JPEG of this quality, 1 to 95, and read them again.
+
+    >>> grey = np.full((1, 3, 8, 8), 100, np.uint8)
+    >>> jpeg(grey, 50).shape
+    (1, 3, 8, 8)
+    """
     from PIL import Image
 
     images, quality = pictures("images", images), _check.count("quality", quality, most=95)
@@ -76,6 +92,9 @@ def drop_classes(labels: np.ndarray, dropped: int, *, count: int, seed: int = 0)
 
     Raises:
         ValueError: there are not so many.
+
+    >>> drop_classes(np.array([0, 3, 1, 2, 0]), 2, count=2).tolist()
+    [1, 3]
     """
     count, seed = _check.count("count", count), check_seed(seed)
     dropped = _check.count("dropped", dropped, least=0)

@@ -137,7 +137,12 @@ def asymmetry(
 
 @dataclass(frozen=True)
 class LineEnergy:
-    r"""Energies (\*batch), and about how far the quadrature may be off (\*batch)."""
+    r"""Energies (\*batch), and about how far the quadrature may be off (\*batch).
+
+    >>> found = line_energy(lambda x: -x, torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.zeros(2))
+    >>> found.energy, found.error.max() < 1e-4
+    (tensor([12.5000,  0.5000]), tensor(True))
+    """
 
     energy: Tensor
     error: Tensor

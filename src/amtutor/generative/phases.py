@@ -61,6 +61,11 @@ class Phases:
     ``label`` (N,) int64, one of MEMORISED, SPURIOUS, GENERALISED; ``source`` (N,) int64, its
     nearest training point (of several copies the first); ``distance`` (N,) to it; ``others`` (N,)
     int64, how many other samples lie within ``repeated_within``.
+
+    >>> samples, data = torch.tensor([[0.5], [4.0]]), torch.tensor([[9.0], [0.0]])
+    >>> found = classify(samples, data, memorised_within=1.0, repeated_within=1.0)
+    >>> found.source.tolist(), found.distance.tolist(), found.others.tolist()
+    ([1, 1], [0.5, 4.0], [0, 0])
     """
 
     label: Tensor
@@ -148,6 +153,10 @@ class Wells:
 
     ``bottom`` (M,), the place of each; ``well`` (n,), which well a place drains to, -1 if the curve
     is flat; ``wall`` (M,), from the bottom up to the lower of its two passes.
+
+    >>> wells = ring_wells(torch.tensor([0.0, 5.0, 1.0, 3.0]))
+    >>> len(wells), wells.bottom.tolist(), wells.wall.tolist()
+    (2, [0, 2], [3.0, 2.0])
     """
 
     bottom: Tensor
@@ -425,5 +434,9 @@ def table(name: str) -> dict[str, Tensor]:
 
     Raises:
         ValueError: no table of this name ships.
+
+    >>> found = table("circle_phases")
+    >>> found["counts"].shape, found["noise"].shape
+    (torch.Size([14]), torch.Size([9]))
     """
     return _weights.shipped(name, kind="phase table")[0]

@@ -249,18 +249,39 @@ def load(name: str) -> ScoreNetwork | EnergyNetwork:
 
     Raises:
         ValueError: no network of this name ships (with the names of those that do).
+
+    >>> network = load("circle_9")
+    >>> network(torch.zeros(5, 2), 0.5).shape
+    torch.Size([5, 2])
     """
     tensors, card = _weights.shipped(name, kind="score network")
     return build(card["config"], tensors)
 
 
 def stored_points(name: str) -> Tensor:
-    """The points (K, D) that a shipped network learned; errors as `load`."""
+    """The points (K, D) that a shipped network learned; errors as `load`.
+
+    >>> points = stored_points("circle_9")
+    >>> points.shape, bool((points.norm(dim=1) - 1).abs().max() < 1e-3)
+    (torch.Size([9, 2]), True)
+    """
     return _weights.shipped(name, kind="score network")[0]["points"].float()
 
 
 def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> ScoreNetwork | EnergyNetwork:
-    """Make a network from what `amtutor._weights` keeps of it."""
+    """Make a network from what `amtutor._weights` keeps of it, in eval mode.
+
+    Args:
+        config: of its card: kind, dim, sigma, width, depth, spread. tensors: its weights by name;
+            the points that it learned may be among them.
+
+    >>> made = ScoreNetwork(2, process=VarianceExploding(2.0), width=8, depth=1)
+    >>> about = {"kind": "score", "dim": 2, "sigma": 2.0, "width": 8, "depth": 1, "spread": 1.0}
+    >>> again = build(about, made.state_dict())
+    >>> x = torch.ones(3, 2)
+    >>> torch.equal(again(x, 0.5), made(x, 0.5))
+    True
+    """
     network = KINDS[config["kind"]](
         config["dim"],
         process=VarianceExploding(config["sigma"]),

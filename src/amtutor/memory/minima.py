@@ -51,6 +51,10 @@ class Minima:
     ``positions`` (M, D), ``energies`` (M,), ``curvature`` (M,), the smallest eigenvalue of the
     Hessian, above zero; ``label`` (N,) int64, which minimum each start ends in, -1 where it ends in
     none; ``certain``, whether the list is proved to hold every minimum of the region looked at.
+
+    >>> found = lse_minima(torch.tensor([[0.0], [0.1], [3.0]]), beta=4.0)
+    >>> len(found), found.positions[:, 0].float(), found.certain  # the pair lies lower
+    (2, tensor([0.0500, 3.0000]), True)
     """
 
     positions: Tensor

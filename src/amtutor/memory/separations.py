@@ -290,6 +290,10 @@ def exact_sign(separation: Separation, xi: Tensor, clamped: Tensor, rule: str) -
 
     Raises:
         ValueError, TypeError: an unknown separation or rule, shapes that do not fit.
+
+    >>> wants, overlaps = torch.tensor([1, -1, -1]), torch.tensor([1000, 999, 999])
+    >>> exact_sign(Exponential(), wants, overlaps, "exact")  # e^1000 - 2 e^999 > 0: e > 2
+    1
     """
     if not isinstance(separation, Separation):
         raise TypeError(f"separation: got {_check.describe(separation)}, expected a Separation")

@@ -69,7 +69,14 @@ def _differentiate(synapse, activations, wanted) -> tuple[Tensor | None, ...]:
 
 
 class Synapse(nn.Module):
-    """Base of the shipped synapses; a subclass needs only ``forward(*activations) -> energy``."""
+    """Base of the shipped synapses; a subclass needs only ``forward(*activations) -> energy``.
+
+    >>> class Agree(Synapse):
+    ...     def forward(self, a, b):
+    ...         return -(a * b).sum(-1)
+    >>> Agree().currents(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+    (tensor([3., 4.]), tensor([1., 2.]))
+    """
 
     def currents(self, *activations: Tensor, wanted: Sequence[bool] | None = None):
         r"""Signals :math:`-\partial E/\partial\hat x`, here by automatic differentiation."""

@@ -194,6 +194,10 @@ def one_way(ham: HAM, images: Tensor, *, order: tuple[str, ...] = FLOORS) -> Ten
 
     Raises:
         ValueError, TypeError: ``images`` or a floor of ``order`` does not fit.
+
+    >>> net = tower((1, 8, 8), kernel_size=3, hidden=16)
+    >>> one_way(net, torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
     _floors_of(ham, order)
     x = torch.atanh(INK * (2 * _images(images, ham.layers[order[0]].shape) - 1))

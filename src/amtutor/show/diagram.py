@@ -79,6 +79,12 @@ def hypergraph(description: Mapping[str, Any], *, upwards: bool | None = None) -
 
     Raises:
         ValueError: a key is missing, or a connection names a layer that is not there.
+
+    >>> tanh = {"label": "tanh", "shape": (3,), "tau": 1.0, "numbers": {}}
+    >>> ends = [{"name": "a", **tanh}, {"name": "b", **tanh}]
+    >>> wire = {"label": "Dense", "detail": "3 x 3", "layers": ["a", "b"]}
+    >>> hypergraph({"layers": ends, "connections": [wire]}).svg[:4]
+    '<svg'
     """
     if not isinstance(description, Mapping):
         raise TypeError(f"description: got a {describe(description)}, expected a mapping")
