@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -71,6 +73,30 @@ def test_one_version_everywhere():
     assert [a["name"] for a in cited["authors"]] == [
         a["name"] for a in PROJECT["project"]["authors"]
     ]
+
+
+def test_what_the_package_imports_is_declared_or_comes_with_what_is():
+    """Where it is needed at once, and where an extra is asked for by `need`."""
+    project = PROJECT["project"]
+    declared = {name_of(line) for line in project["dependencies"]}
+    extra = {name_of(line) for line in project["optional-dependencies"]["train"]}
+    brought = {name_of(line) for name in declared for line in metadata.requires(name) or []}
+    homes = metadata.packages_distributions()
+    for path in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        asked = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        asked |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level}
+        wanted = {name.split(".")[0] for name in asked} - sys.stdlib_module_names - {"amtutor"}
+        for name in wanted:
+            homes_of_it = {name_of(home) for home in homes[name]}
+            assert homes_of_it & (declared | brought), f"{path.name} imports {name}"
+        for name in re.findall(r"\bneed\(f?\"(\w+)", path.read_text("utf-8")):
+            assert {name_of(home) for home in homes[name]} & extra, f"{path.name} needs {name}"
+
+
+def name_of(requirement: str) -> str:
+    """The name of a requirement, as the index knows it."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
 def test_every_file_of_weights_is_named_where_it_is_said_what_ships():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from amtutor import _check
+from amtutor._extras import need
 
 __all__ = ["biharmonic_fill", "linear_fill", "mean_fill", "pixel_mask"]
 
@@ -81,15 +82,13 @@ def biharmonic_fill(images: Tensor, hidden: Tensor, *, patch_size: int = 4) -> T
 
     Raises:
         ValueError, TypeError: shapes do not fit, or a picture has nothing that is seen.
+        MissingExtra: scikit-image is not installed.
     """
-    from skimage.restoration import inpaint_biharmonic
-
+    fill = need("skimage.restoration").inpaint_biharmonic
     mask = _something_seen(_masks(images, hidden, patch_size))
     masks = mask.cpu().numpy()
     pictures = images.detach().cpu().numpy().transpose(0, 2, 3, 1)
-    filled = [
-        inpaint_biharmonic(x, m, channel_axis=-1) for x, m in zip(pictures, masks, strict=True)
-    ]
+    filled = [fill(x, m, channel_axis=-1) for x, m in zip(pictures, masks, strict=True)]
     result = torch.as_tensor(np.stack(filled), dtype=images.dtype).movedim(-1, 1).clamp(0, 1)
     return torch.where(mask.unsqueeze(-3), result.to(images), images)
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import amtutor
+from amtutor._extras import MissingExtra, need
 from amtutor._files import named, write_whole
 from amtutor.train.config import FREE, Settings, read_json
 from amtutor.train.task import Task
@@ -181,7 +182,11 @@ class Metrics:
         kept = [line for line in metrics_of(folder) if line["step"] <= step]
         write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
-        self.board = _board(folder / "tensorboard", step)
+        self.board, self.missing = None, ""
+        try:
+            self.board = _board(folder / "tensorboard", step)
+        except MissingExtra as error:
+            self.missing = f"{self.path} has the numbers, TensorBoard none: {error}"
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add the line of a step."""
@@ -231,9 +236,8 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def _board(folder: Path, step: int) -> Any:
-    """Open TensorBoard's writer, or nothing where the package is missing."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
+    """Open TensorBoard's writer."""
+    need("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(folder, purge_step=step + 1 if step else None)

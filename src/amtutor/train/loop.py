@@ -211,6 +211,8 @@ class _Trainer:
             count = sum(p.numel() for p in self.model.parameters())
             fd.write_about(self.folder, self.task, about, count)
             self.metrics = fd.Metrics(self.folder, step=self.step)
+            if self.metrics.missing:
+                self.say(self.metrics.missing)
 
     def _optimise(self) -> None:
         """Make optimiser and average for the model as it is now."""
