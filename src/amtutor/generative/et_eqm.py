@@ -72,6 +72,9 @@ class PatchTokens(nn.Module):
 
     Raises:
         ValueError: an argument has the wrong range.
+
+    >>> PatchTokens((3, 8, 8), patch_size=4, dim=16)(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 4, 16])
     """
 
     position: Tensor
@@ -111,6 +114,11 @@ class ClassHead(nn.Module):
 
     Args:
         dim: D. n_classes: one more row stands for "no class". shape, patch_size: of the pictures.
+
+    >>> head = ClassHead(16, n_classes=10, shape=(3, 8, 8), patch_size=4)
+    >>> tokens, labels = torch.randn(2, 4, 16), torch.tensor([3, 10])  # a three, and no class
+    >>> head(tokens, labels).shape, torch.equal(head(tokens, labels), head(tokens, labels.flip(0)))
+    (torch.Size([2, 3, 8, 8]), True)
     """
 
     def __init__(
@@ -227,6 +235,7 @@ class LocalField(nn.Module):
         self.back = nn.Parameter(torch.zeros_like(self.filters))
 
     def forward(self, x: Tensor) -> Tensor:
+        r"""Map pictures (B, C, H, H) to arrows of that shape; :math:`\phi(u)=u/\sqrt{1+u^2}`."""
         u = F.conv2d(x, self.filters, self.bias, padding="same")
         pad = self.filters.shape[-1] // 2
         return F.conv_transpose2d(bend(u), self.back, padding=pad)

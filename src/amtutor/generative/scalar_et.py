@@ -299,6 +299,12 @@ class BlockEnergyModel(_Scalar):
 
     Raises:
         ValueError: an argument has the wrong range.
+
+    >>> small = {"dim": 16, "n_heads": 2, "head_dim": 8, "n_memories": 32, "n_filters": 4}
+    >>> model = BlockEnergyModel((1, 8, 8), **small)
+    >>> x, labels = torch.randn(2, 1, 8, 8), torch.tensor([3, 10])  # a three, and no class
+    >>> model.energy(x, labels).shape, model(x, labels).shape  # the field is its gradient
+    (torch.Size([2]), torch.Size([2, 1, 8, 8]))
     """
 
     def __init__(
@@ -369,6 +375,13 @@ def compiled_field(model: nn.Module, **options) -> Callable[[Tensor, Tensor], Te
 
     Raises:
         TypeError: the model has no energy.
+
+    >>> small = {"dim": 16, "n_heads": 2, "head_dim": 8, "n_memories": 32, "n_filters": 4}
+    >>> model = DecodedDistance((1, 8, 8), **small)
+    >>> x, labels = torch.randn(2, 1, 8, 8), torch.tensor([3, 10])
+    >>> field = compiled_field(model, backend="eager")  # leave backend out: then it is sooner
+    >>> torch.allclose(field(x, labels), model(x, labels), atol=1e-5)
+    True
     """
     if not isinstance(model, _Scalar):
         raise TypeError(f"model: got a {_check.describe(model)}, expected a model with an energy")
