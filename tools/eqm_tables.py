@@ -46,7 +46,6 @@ SWEPT, COUNTED, REFERENCE = 250, 1000, 5000
 DIGITS, GUIDANCE = 500, 1.5  # the weight w of EQ's Table 3
 PROBES, PLACES = 8, (0.3, 0.6, 0.9)  # gammas at which the Jacobian is looked at
 QUESTIONS = ("mixed", "classes", "levels")
-IDEAS = ("late", "late-control", "filters", "stem")  # for better samples of one energy
 
 
 def walk(field: nn.Module, n: int, shape: tuple[int, ...], looks, *, seed: int) -> list[Tensor]:
@@ -107,7 +106,8 @@ def photographs(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> 
     (end,) = walk(field, COUNTED, shape, (best,), seed=2)
     final = compare(extract, extract(end.numpy()), reference)
     columns = {"fd_c10": "fid", "precision": "precision", "recall": "recall"}
-    pictures[f"{key_of(run)}-{run.config.seed}"] = end[:40].numpy()
+    depth = f"-depth{run.config.depth}" if place_of(run)[0] == "depth" else ""
+    pictures[f"{key_of(run)}{depth}-{run.config.seed}"] = end[:40].numpy()
     return {
         "curve": curve(run),
         "sweep": sweep,
@@ -171,8 +171,6 @@ def place_of(run: Run) -> tuple[str, ...]:
     short = key.removeprefix("eqm-small-")
     if short in QUESTIONS:
         return ("questions", short)
-    if short in IDEAS:
-        return ("ideas", short)
     if key.startswith("eqm-medium"):
         return ("larger", key)
     if c.depth != load_preset(key).config.depth:
@@ -181,11 +179,12 @@ def place_of(run: Run) -> tuple[str, ...]:
 
 
 def measured(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Of rivals everything, of the other runs of photographs the curve."""
-    part = place_of(run)[0]
-    if part in ("depth", "questions"):
+    """Of open questions the curve, of all others everything."""
+    if run.config.pictures == "mnist":
+        return digits(run, field, pictures)
+    if place_of(run)[0] == "questions":
         return {"curve": curve(run)}
-    return (photographs if part in ("cifar", "larger", "ideas") else digits)(run, field, pictures)
+    return photographs(run, field, pictures)
 
 
 def put(tables: dict[str, Any], run: Run, found: dict[str, Any], parameters: int) -> None:

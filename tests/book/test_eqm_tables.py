@@ -52,12 +52,12 @@ def test_parameters_are_those_of_the_presets():
     for kind, rows in TABLES.get("depth", {}).items():
         for depth, found in rows.items():
             assert found["parameters"] == count(f"eqm-small-{kind}", f"depth={depth}")
-    for name, found in {**TABLES["questions"], **TABLES.get("ideas", {})}.items():
+    for name, found in TABLES["questions"].items():
         assert found["parameters"] == count(f"eqm-small-{name}")
 
 
 def test_all_rivals_saw_equally_many_pictures_and_are_asked_at_the_same_times():
-    parts = [TABLES.get(part, {}) for part in ("cifar", "larger", "questions", "ideas")]
+    parts = [TABLES.get(part, {}) for part in ("cifar", "larger", "questions")]
     groups = (*parts, *TABLES.get("depth", {}).values())
     curves = [
         [point["images"] for point in seed["curve"]]

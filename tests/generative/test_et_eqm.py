@@ -140,6 +140,17 @@ def test_the_control_is_the_field_plus_a_skip_and_filters():
     assert torch.allclose(net(x), bare(x) + net.slope * x + local, atol=1e-12)
 
 
+def test_with_a_cone_arrows_point_away_from_the_guess():
+    """Their length is that of the slope of a cone with a round tip."""
+    net, bare, x = small(cone=0.3, stiffness=5.0), small(), pictures()
+    bare.load_state_dict({k: v for k, v in net.state_dict().items() if k in bare.state_dict()})
+    away = x - bare(x)
+    rho = away.flatten(1).norm(dim=1)[:, None, None, None]
+    want = net.stiffness * away / (1 + (rho / 1.2) ** 2).sqrt()  # 0.3 times the root of 16 pixels
+    assert torch.allclose(net(x), want, atol=1e-12)
+    assert net.stiffness.item() == pytest.approx(5.0, abs=0.5)  # `small` moves it by a little
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own
 def test_the_bend_has_all_its_derivatives():
     """By finite differences: once, twice, forward, and many at a time; far out as well."""
@@ -163,6 +174,8 @@ def test_the_bend_has_all_its_derivatives():
         (lambda: small()(pictures()[:, :, :3]), "x: got"),
         (lambda: small()(pictures(), torch.zeros(3)), "labels: got"),
         (lambda: small(n_filters=2, filter_size=4), "filter_size = 4: expected an odd"),
+        (lambda: small(cone=-0.1), "cone = -0.1: expected a number, 0"),
+        (lambda: small(cone=0.1, stiffness=0.0), "stiffness = 0.0: expected"),
         (lambda: et_eqm.PatchTokens((1, 4, 4), patch_size=2, dim=8, positions="3d"), "positions"),
     ],
 )

@@ -21,6 +21,7 @@ FORMS = (
     BlockEnergyModel,
     partial(DecodedDistance, mix_heads=True, class_in_blocks="placed"),
     partial(DecodedDistance, levels=2, exclude_self=False),  # at half the side there is one token
+    partial(DecodedDistance, cone=0.3, stiffness=5.0, n_fine=2),
     partial(BlockEnergyModel, mix_heads=True),
 )
 
@@ -185,6 +186,28 @@ def test_the_distance_is_to_the_decoded_picture():
     net, x = small(DecodedDistance, n_filters=0), pictures()
     away = (x - net.decoded(x, LABELS)).square().flatten(1).sum(1)
     assert torch.allclose(net.energy(x, LABELS), 0.5 * net.stiffness * away)
+
+
+def test_a_decoder_may_see_single_pixels():
+    net, x = small(DecodedDistance, n_fine=2), pictures()
+    plain = small(DecodedDistance)
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if k in plain.state_dict()})
+    assert torch.allclose(
+        net.decoded(x, LABELS), plain.decoded(x, LABELS) + net.fine(x), atol=1e-12
+    )
+
+
+def test_with_a_cone_it_is_a_parabola_near_and_a_cone_far():
+    net = small(DecodedDistance, n_filters=0, cone=0.3, stiffness=5.0)
+    x, delta = pictures(), 0.3 * 4  # of 16 pixels
+    rho = (x - net.decoded(x, LABELS)).flatten(1).norm(dim=1)
+    want = net.stiffness * delta**2 * ((1 + (rho / delta) ** 2).sqrt() - 1)
+    assert torch.allclose(net.energy(x, LABELS), want)
+    far, near = small(DecodedDistance, n_filters=0, cone=1e-4), small(DecodedDistance, n_filters=0)
+    wide = small(DecodedDistance, n_filters=0, cone=1e5)
+    assert torch.allclose(wide.energy(x, LABELS), near.energy(x, LABELS), rtol=1e-5)
+    slope = 4e-4 * far.stiffness  # of a cone: s delta, by distance
+    assert torch.allclose(far.energy(x, LABELS), slope * rho, rtol=1e-3)
 
 
 def test_two_resolutions_are_two_energies_under_one_sum():

@@ -13,7 +13,13 @@ the gradient of anything, see chapter 17 and `amtutor.generative.scalar_et`.
 
 ``skip`` and ``n_filters`` are ours: they give the field what the scalar models get for free,
 :math:`a\,x` and a local term :math:`G * \phi(F * x + b)`, :math:`\phi(u) = u / \sqrt{1 + u^2}`.
-It is the control that the scalar is compared with. ``mix_heads`` and ``class_in_blocks`` answer two
+It is the control that the scalar is compared with. With ``cone`` the head's picture h is a guess of
+the datum, and the field points away from it, as long as the slope of a cone with a round tip,
+
+.. math:: f = \frac{s\,(x - h)}{\sqrt{1 + \|x - h\|^2 / \delta^2}} + \ldots,
+          \qquad \delta = \text{cone} \cdot \sqrt{CHW}.
+
+``mix_heads`` and ``class_in_blocks`` answer two
 questions that EQ leaves open: heads that share their overlaps (`MixedHeadAttention`), and a class
 that pulls tokens within each block's energy, :math:`E_l(g, y) = E_l(g) - \sum_B c_{l,y} \cdot g_B`
 ("everywhere" alike), or with a :math:`c_{l,y,B}` for each place ("placed").
@@ -156,6 +162,8 @@ class EnergyTransformerField(nn.Module):
         exclude_self: B != C in the attention.
         mix_heads, class_in_blocks: see the module's text.
         skip, n_filters, filter_size: see the module's text.
+        cone: > 0 reads the head's picture h as a guess of the datum, see the module's text.
+        stiffness: s at the start, of a cone.
 
     Raises:
         ValueError: an argument has the wrong range.
@@ -184,6 +192,8 @@ class EnergyTransformerField(nn.Module):
         mix_heads: bool = False,
         class_in_blocks: str = "no",
         skip: bool = False,
+        cone: float = 0.0,
+        stiffness: float = 1.0,
         n_filters: int = 0,
         filter_size: int = 5,
         generator: torch.Generator | None = None,
@@ -210,6 +220,8 @@ class EnergyTransformerField(nn.Module):
             dim, n_classes=n_classes, shape=self.shape, patch_size=patch_size, generator=generator
         )
         self.slope = nn.Parameter(torch.zeros(())) if _check.boolean("skip", skip) else None
+        self.cone = rounding(cone, self.shape)
+        self.stiffness = nn.Parameter(stiff(stiffness)) if self.cone else None
         n_filters = _check.count("n_filters", n_filters, least=0)
         self.local = None
         if n_filters:
@@ -221,6 +233,10 @@ class EnergyTransformerField(nn.Module):
         pull = None if self.pulls is None else self.pulls[:, labels]
         z = through(self.blocks, self.tokens(x), self.descent_steps, self.step_size, pull)
         field = self.head(z, labels)
+        if self.stiffness is not None:
+            away = x - field
+            far = 1 + away.square().flatten(1).sum(1) / self.cone**2
+            field = self.stiffness * away * far.rsqrt()[:, None, None, None]
         if self.slope is not None:
             field = field + self.slope * x
         return field if self.local is None else field + self.local(x)
@@ -261,6 +277,18 @@ class _Bend(torch.autograd.Function):
         return slope * (1 + u.square()).rsqrt() ** 3
 
     jvp = backward
+
+
+def rounding(cone: float, shape: Sequence[int]) -> float:
+    """Return the radius of the bowl at a cone's tip, given in units of the root of CHW; 0: none."""
+    if not isinstance(cone, int | float) or not 0 <= cone < math.inf:
+        raise _check.fail("cone", cone, "a number, 0 (none) or above")
+    return cone * math.sqrt(math.prod(shape))
+
+
+def stiff(stiffness: float) -> Tensor:
+    """Return how steep a bowl is at the start."""
+    return torch.tensor(_check.positive("stiffness", stiffness), dtype=torch.get_default_dtype())
 
 
 def bend(u: Tensor) -> Tensor:

@@ -14,6 +14,12 @@ the energies of the blocks themselves, and a cone that keeps far pictures from r
 .. math:: E(x, y) = \sum_l \frac{\kappa_l}{N} E_l\bigl(g_l(x, y)\bigr)
                     + c \sqrt{\|x - m\|^2 + \delta^2} + \text{(the local sum)}
 
+With ``cone`` the first form's parabola bends into a cone, the energy of a single datum (chapter 16)
+with a round rim, at :math:`\delta = \text{cone} \cdot \sqrt{CHW}`:
+
+.. math:: s\,\delta^2 \Bigl(\sqrt{1 + \|x - D(x, y)\|^2 / \delta^2} - 1\Bigr)
+          + \text{(the local sum)}
+
 Both are *one* energy of pixels and class: along ``x - eta * field(x, y)`` it falls, for eta small
 enough, in ``no_grad`` as well. Training differentiates the gradient once more, two to three times
 the arithmetic of a free field (chapter 17 counts it).
@@ -33,12 +39,15 @@ from torch import Tensor, nn
 from amtutor import _check
 from amtutor.generative.et_eqm import (
     ClassHead,
+    LocalField,
     PatchTokens,
     bend,
     filters,
     look_at,
     pulls,
+    rounding,
     stack,
+    stiff,
     through,
 )
 from amtutor.network.energy_transformer import EnergyTransformerBlock
@@ -194,6 +203,9 @@ class DecodedDistance(_Scalar):
         mix_heads, class_in_blocks: as `EnergyTransformerField`.
         levels: 2 adds the same form, with weights of its own, of the picture at half its side; 3 a
             quarter's, too. All under one sum.
+        cone: > 0 puts a cone with a round tip in the parabola's place, see the module's text.
+        stiffness: s at the start.
+        n_fine: filters of a local part of D itself, `LocalField`, which patches are blind to.
         stem: channels of a 3 x 3 convolution in front, 0 for none.
         n_filters, filter_size: of the local energy, 0 filters for none.
 
@@ -224,6 +236,9 @@ class DecodedDistance(_Scalar):
         mix_heads: bool = False,
         class_in_blocks: str = "no",
         levels: int = 1,
+        cone: float = 0.0,
+        stiffness: float = 1.0,
+        n_fine: int = 0,
         stem: int = 16,
         n_filters: int = 48,
         filter_size: int = 5,
@@ -255,7 +270,11 @@ class DecodedDistance(_Scalar):
             patch_size=patch_size,
             generator=generator,
         )
-        self.stiffness = nn.Parameter(torch.ones(()))
+        self.cone = rounding(cone, self.shape)
+        self.stiffness = nn.Parameter(stiff(stiffness))
+        self.fine = None
+        if _check.count("n_fine", n_fine, least=0):
+            self.fine = LocalField(self.shape[0], n_fine, filter_size, generator=generator)
         self.pulls = pulls(class_in_blocks, depth, self.null, self.tokens.position)
         self.coarser = None
         if _check.count("levels", levels) > 1:
@@ -268,6 +287,9 @@ class DecodedDistance(_Scalar):
                 step_size=step_size,
                 class_in_blocks=class_in_blocks,
                 levels=levels - 1,
+                cone=cone,
+                stiffness=stiffness,
+                n_fine=n_fine,
                 **sizes,
             )
 
@@ -278,10 +300,14 @@ class DecodedDistance(_Scalar):
     def _decoded(self, x: Tensor, labels: Tensor) -> Tensor:
         pull = None if self.pulls is None else self.pulls[:, labels]
         z = through(self.blocks, self._seen(x), self.descent_steps, self.step_size, pull)
-        return self.head(z, labels)
+        decoded = self.head(z, labels)
+        return decoded if self.fine is None else decoded + self.fine(x)
 
     def _far(self, x: Tensor, labels: Tensor) -> Tensor:
         away = (x - self._decoded(x, labels)).square().flatten(1).sum(1)
+        if self.cone:
+            far = (1 + away / self.cone**2).sqrt() - 1
+            away = 2 * self.cone**2 * far
         energy = 0.5 * self.stiffness * away
         if self.coarser is not None:
             energy = energy + self.coarser._energy(F.avg_pool2d(x, 2), labels)

@@ -36,6 +36,9 @@ OWNERS = {  # settings that only some models have
     "mix_heads": ("et", "decoded-distance", "block-energies"),
     "class_in_blocks": ("et", "decoded-distance"),
     "levels": ("decoded-distance",),
+    "cone": ("et", "decoded-distance"),
+    "n_fine": ("decoded-distance",),
+    "stiffness": ("et", "decoded-distance"),
 }
 
 
@@ -63,13 +66,15 @@ class EqmSettings(Settings):
     mix_heads: bool = False  # not of sit
     class_in_blocks: str = ranged("no", choices=PULLS)  # of et and decoded-distance
     levels: int = ranged(1, least=1, most=5)  # of decoded-distance: resolutions under one sum
+    cone: float = ranged(0.0, least=0, most=1e3)  # of et and decoded-distance: a round cone
+    stiffness: float = ranged(1.0, above=0, most=1e6)  # s at the start
     skip: bool = False  # of et: a x beside it
     n_filters: int = ranged(0, least=0, most=10**4)  # of a local term, free (et) or an energy
+    n_fine: int = ranged(0, least=0, most=10**4)  # of decoded-distance: filters inside the decoder
     stem: int = ranged(0, least=0, most=10**4)  # of scalars: channels of a convolution in front
     c: str = ranged("truncated", choices=tuple(SCHEDULES))
     a: float = ranged(0.8, above=0, below=1)  # of c truncated or piecewise
     scale: float = ranged(4.0, above=0, most=1e4)  # lambda
-    late: float = ranged(0.0, least=0, most=1e3)  # how the loss's weight grows with gamma
     drop_label: float = ranged(0.1, least=0, below=1)
     flip: bool = True  # mirror half of the photographs
     guidance: float = ranged(0.0, least=0, most=100)  # w: (1 + w) f(x, y) - w f(x)
@@ -134,8 +139,18 @@ class EquilibriumMatching(Task[EqmSettings, nn.Module]):
         if c.model != "sit":
             names += ["head_dim", "n_memories", "n_filters", "positions", "mix_heads"]
         names += {
-            "et": ["descent_steps", "skip", "class_in_blocks"],
-            "decoded-distance": ["descent_steps", "stem", "class_in_blocks", "levels"],
+            "et": ["descent_steps", "skip", "class_in_blocks", "cone", "stiffness"],
+            "decoded-distance": [
+                *(
+                    "descent_steps",
+                    "stem",
+                    "class_in_blocks",
+                    "levels",
+                    "cone",
+                    "stiffness",
+                    "n_fine",
+                ),
+            ],
             "block-energies": ["stem"],
             "sit": [],
         }[c.model]
@@ -147,7 +162,7 @@ class EquilibriumMatching(Task[EqmSettings, nn.Module]):
     def loss(
         self, model: nn.Module, data: dict[str, Tensor], draws: Draws
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """EQ 2, a label in ten left out; weights 1 + late gamma, scaled to 1 on average."""
+        """EQ 2, a label in ten left out."""
         c, rows = self.config, draws.rows(len(data["images"]))
         x, y = data["images"][rows], data["labels"][rows]
         if c.flip and c.pictures == "cifar10":
@@ -155,9 +170,8 @@ class EquilibriumMatching(Task[EqmSettings, nn.Module]):
         y = torch.where(draws.uniform("drop") < c.drop_label, _null(model), y)
         x = to_pixels(x)
         noise, gamma = draws.normal("noise", x.shape[1:]), draws.uniform("gamma")
-        losses = eqm_loss(model, x, noise, gamma, labels=y, schedule=c.decay())
-        weight = (1 + c.late * gamma) / (1 + c.late / 2)  # one on average
-        return (weight * losses).mean(), {}
+        loss = eqm_loss(model, x, noise, gamma, labels=y, schedule=c.decay()).mean()
+        return loss, {}
 
     def after_step(self, model: nn.Module, data: dict, step: int, draws: Draws) -> None:
         """Keep the layer norms' gamma positive: tokens go downhill only as long as it is."""
