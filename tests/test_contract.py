@@ -460,7 +460,7 @@ BY_CALL: dict[str, dict[str, Any]] = {
         "jerk": lambda: 1.0,
         "resolution": lambda: 0.01,
     },
-    "memory.minima.basins": {
+    "memory.minima.minimum_reached": {
         "hessian": None,
         "minima": lambda: minima.find_minima(bowl, draw(2, D)),
     },

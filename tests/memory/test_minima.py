@@ -12,12 +12,12 @@ from torch.testing import assert_close
 from amtutor.memory.dense import lse_energy, lse_gradient, lsr_energy
 from amtutor.memory.minima import (
     Minima,
-    basins,
     find_minima,
     lse_hessian,
     lse_minima,
     lsr_minima_1d,
     minima_1d,
+    minimum_reached,
 )
 
 
@@ -124,7 +124,7 @@ def test_basins_are_where_descent_goes_and_a_missed_minimum_is_minus_one():
     energy = lambda x: lse_energy(x, memories, beta=9.0)  # noqa: E731
     found = find_minima(energy, memories[:2])
     starts = memories + 0.3 * draw(3, 2)
-    label = basins(energy, starts, found)
+    label = minimum_reached(energy, starts, found)
     assert label[2] == -1
     assert torch.equal(found.label, label[:2])
     assert_close(found.positions[label[:2]], memories[:2], rtol=0, atol=1e-3)

@@ -2,7 +2,6 @@ import {
   clamp,
   colours,
   draggable,
-  explorable,
   join,
   line,
   nice,
@@ -10,13 +9,11 @@ import {
   numberFrom,
   numbersFrom,
   pen,
-  push,
   random,
-  slider,
   svg,
-  tries,
 } from "./common.js";
-import { Plane, contours, field, heat, point } from "./landscape.js";
+import { Plane, contours, field, grip, heat } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // From average to memory. It must teach: between one average of everything and single memories
 // lies a middle in which clusters are remembered and their members are not; beta decides.
@@ -158,7 +155,7 @@ const NUMERALS = "no one two three four five six seven eight".split(" ");
 const numeral = (n) => NUMERALS[n] ?? String(n);
 
 /** Whose valley it is: the letters of the memories that hold at least a tenth of it. */
-export function members(valley) {
+function members(valley) {
   return [...NAMES].filter((_, i) => (valley.weights[i] ?? 0) >= 0.1);
 }
 
@@ -280,6 +277,7 @@ const TITLES = {
   crowded: "one valley too many",
 };
 const LEVELS = Array.from({ length: 9 }, (_, i) => ((i + 1) / 10) ** 2); // of the contours, low to high
+const WITHIN = { x0: 0.06 - WIDE, x1: WIDE - 0.06, y0: 0.06 - TALL, y1: TALL - 0.06 }; // of what hands move
 const PATIENCE = 14; // steps that are shown: a dot on flat ground creeps, the rest of its way is skipped
 
 /** Where the small dots start: a shaken grid, always the same. */
@@ -311,9 +309,9 @@ function along(list, t) {
   return [0, 1].map((d) => list[k][d] + ease * (next[d] - list[k][d]));
 }
 
-class Average {
+class Average extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.moment = 0; // how many steps have been shown, with a fraction
     this.arrived = false; // all dots are at rest
     this.plane = new Plane([-WIDE, WIDE], [-TALL, TALL]);
@@ -324,14 +322,14 @@ class Average {
     this.stops = svg("g", { class: "stops" });
     this.over = svg("svg", {}, this.rings, this.path, this.stops);
     this.plot = node("div", { class: "plot" }, this.land, this.dots, this.over);
-    life.ui.stage.append(node("div", { class: "board" }, this.plot, this.side()));
+    this.ui.stage.append(node("div", { class: "board" }, this.plot, this.side()));
     this.pegs = INITIAL.m.map((_, i) => this.peg(i));
     this.query = this.asker();
     this.over.append(...this.pegs.map((peg) => peg.root), this.query.root);
     draggable(
       this.over,
       (event) => this.carry(this.plane.at(event, this.over)),
-      () => this.release(),
+      () => this.play(),
     );
   }
 
@@ -350,60 +348,50 @@ class Average {
   }
 
   peg(i) {
-    const { now, touched, soon } = this.life;
-    const put = (spot) => {
-      now.m[i] = inside(spot);
-      touched();
-      this.wait();
-      this.drawRibbon();
-    };
-    return point({
-      kind: "memory",
-      label: `Memory ${NAMES[i]}: arrow keys move it`,
-      text: NAMES[i],
-      range: [-WIDE, WIDE],
-      carry: (event) => put(this.plane.at(event, this.over)),
-      nudge: (dx, dy) => {
-        put([now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy]);
-        soon();
+    const { now } = this;
+    return grip({
+      ...{ kind: "memory", label: `Memory ${NAMES[i]}: arrow keys move it`, text: NAMES[i] },
+      ...{ plane: this.plane, over: this.over, within: WITHIN },
+      at: () => now.m[i],
+      put: (spot) => {
+        now.m[i] = spot;
+        this.turn({}, "wait");
+        this.drawRibbon();
       },
-      go: () => this.release(),
+      nudged: () => this.life.soon(),
+      go: () => this.play(),
     });
   }
 
   asker() {
-    const { now, soon } = this.life;
-    return point({
-      kind: "query",
-      label: "Chosen query: arrow keys move it, Enter lets it go",
-      radius: 7.5,
-      range: [-WIDE, WIDE],
-      carry: (event) => this.carry(this.plane.at(event, this.over)),
-      nudge: (dx, dy) => {
-        this.carry([now.q[0] + 0.05 * dx, now.q[1] + 0.05 * dy]);
-        soon();
-      },
-      go: () => this.release(),
+    return grip({
+      ...{ kind: "query", label: "Chosen query: arrow keys move it, Enter lets it go", radius: 7.5 },
+      ...{ plane: this.plane, over: this.over, within: WITHIN },
+      at: () => this.now.q,
+      put: (spot) => this.carry(spot),
+      nudged: () => this.life.soon(),
+      go: () => this.play(),
     });
   }
 
   /** The big dot goes somewhere else. */
   carry(spot) {
-    this.life.now.q = inside(spot);
-    this.life.touched();
-    this.wait();
+    this.turn({ q: inside(spot) }, "wait");
   }
 
-  measure() {
-    const { now } = this.life;
+  /** Every dot at its start. */
+  compute() {
+    const { now } = this;
     this.found = valleys(now.m, now.beta);
     this.way = flow(now.q, now);
-    this.flows = SEEDS.map((seed) => [seed]);
+    this.flows = null;
+    this.arrived = false;
+    this.headline();
   }
 
   drawLand() {
     if (!this.plane.resize(this.plot)) return;
-    const { now, ui } = this.life;
+    const { now, ui } = this;
     const { w, h } = this.plane;
     const c = colours(ui.root);
     const [nx, ny] = [Math.round(w / 4), Math.round(h / 4)];
@@ -448,15 +436,16 @@ class Average {
   }
 
   /** Everything that moves while the dots flow. */
-  drawDots() {
+  frame() {
     const { plane, moment } = this;
     if (!plane.w) return;
-    const c = colours(this.life.ui.root);
+    const c = colours(this.ui.root);
     const context = pen(this.dots, plane.w, plane.h);
-    const ends = this.flows.map((list) => plane.to(along(list, moment)));
+    const flows = moment > 0 ? this.flows : SEEDS.map((seed) => [seed]);
+    const ends = flows.map((list) => plane.to(along(list, moment)));
     Object.assign(context, { strokeStyle: c.trajectory, lineWidth: 1, globalAlpha: 0.45 });
     context.beginPath();
-    this.flows.forEach((list, i) => {
+    flows.forEach((list, i) => {
       context.moveTo(...plane.to(list[0]));
       for (let k = 1; k <= moment && k < list.length; k++) context.lineTo(...plane.to(list[k]));
       context.lineTo(...ends[i]);
@@ -482,7 +471,7 @@ class Average {
     this.query.show(plane, here);
     const rest = shown >= way.length - 1;
     this.caption.textContent = `Pull on the big dot, ${rest ? "at rest" : `step ${shown}`}`;
-    const pull = weights(here, this.life.now.m, this.life.now.beta);
+    const pull = weights(here, this.now.m, this.now.beta);
     this.rows.forEach(({ bar, share }, i) => {
       bar.style.width = `${(100 * pull[i]).toFixed(1)}%`;
       share.textContent = `${Math.round(100 * pull[i])} %`;
@@ -490,54 +479,56 @@ class Average {
   }
 
   headline() {
-    const { m, beta } = this.life.now;
+    const { m } = this.now;
     this.number.textContent = `${this.found.length} valley${this.found.length > 1 ? "s" : ""}`;
     this.name.textContent = `for ${m.length} memories: ${TITLES[regime(this.found, m.length)]}`;
     const words = `${this.number.textContent} ${this.name.textContent}`;
     this.land.setAttribute("aria-label", `Energy landscape with ${words}`);
-    this.beta.show(beta);
   }
 
   draw() {
     this.drawLand();
-    this.drawDots();
+    this.frame();
   }
 
-  /** The present settings with every dot at its start. */
-  lay() {
-    this.measure();
-    this.moment = 0;
-    this.arrived = false;
-    this.headline();
-    this.draw();
+  /** The ways of all dots: long to find, and only a film needs them. */
+  ways() {
+    if (!this.flows) {
+      this.flows = SEEDS.map((seed) => flow(seed, this.now));
+      this.last = Math.max(this.way.length, ...this.flows.map((list) => list.length)) - 1;
+      this.shown = Math.min(this.last, PATIENCE);
+    }
+    return this.flows;
   }
 
-  wait() {
-    this.life.halt();
-    this.lay();
+  seek(t) {
+    if (t > 0) this.ways();
+    this.moment = t === 1 ? this.last : t > 0 ? t * this.shown : 0;
   }
 
-  release(after = null) {
-    this.wait();
+  pace() {
+    this.ways();
+    return 500 + 380 * this.shown;
+  }
+
+  play(after) {
+    super.play(after);
     this.drawRibbon();
-    this.flows = SEEDS.map((seed) => flow(seed, this.life.now));
-    const last = Math.max(this.way.length, ...this.flows.map((list) => list.length)) - 1;
-    const shown = Math.min(last, PATIENCE);
-    const frame = (t) => {
-      this.moment = t < 1 ? t * shown : last;
-      this.drawDots();
-    };
-    const end = () => {
-      this.arrived = true;
-      this.drawRings();
-      this.life.say(...tell(this.found, this.life.now.m));
-    };
-    this.life.film(500 + 380 * shown, frame, end, after);
+  }
+
+  told() {
+    return tell(this.found, this.now.m);
+  }
+
+  say() {
+    this.arrived = true;
+    this.drawRings();
+    super.say();
   }
 
   /** How many valleys there are at each beta, as a strip under the slider; counted beside all else. */
   drawRibbon() {
-    const { m } = this.life.now;
+    const { m } = this.now;
     if (this.counted === m.join()) return;
     this.counted = m.join();
     const parts = 80;
@@ -563,32 +554,20 @@ class Average {
   }
 
   controls() {
-    const { ui, now, touched, soon } = this.life;
-    this.beta = slider({
-      name: "beta",
+    const { ui } = this;
+    const sharp = this.slide("beta", {
       label: "β, how sharp. Below: the number of valleys",
-      ...{ min: BETAS[0], max: BETAS[1], log: true, value: now.beta },
+      ...{ min: BETAS[0], max: BETAS[1], log: true, then: "soon" },
       format: (v) => nice(v, v < 10 ? 2 : 1),
-      input: (v) => {
-        now.beta = v;
-        touched();
-        this.wait();
-        soon();
-      },
     });
     this.ribbon = node("div", { class: "ribbon", "aria-hidden": "true" });
-    this.beta.root.append(this.ribbon);
-    ui.controls.append(this.beta.root);
-    const again = () => {
-      touched();
-      this.release();
-    };
-    ui.row.append(push("Let them flow again", again));
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
-    tries(ui.hint, "Drag the memories, drag the big dot. Or try", [
-      ["three clusters", show({ beta: 8 })],
-      ["one average", show({ beta: 1 })],
-      ["a valley too many", show({ beta: 21, q: [-0.5, 0.75] })],
+    sharp.append(this.ribbon);
+    ui.controls.append(sharp);
+    ui.row.append(this.button("Let them flow again"));
+    this.visits("Drag the memories, drag the big dot. Or try", [
+      ["three clusters", { beta: 8 }],
+      ["one average", { beta: 1 }],
+      ["a valley too many", { beta: 21, q: [-0.5, 0.75] }],
     ]);
   }
 
@@ -596,7 +575,7 @@ class Average {
     const why =
       "Near β\u00a0=\u00a021 their three valleys became one. D and E fused as well, " +
       "and only F, far from everybody, is still a memory.";
-    this.life.ask({
+    return {
       asked: { ...INITIAL, beta: 8 },
       question:
         "β is high, and each memory has its own valley. Now β goes down to 8. " +
@@ -607,52 +586,32 @@ class Average {
       ],
       reply: (key) => `${key === "one" ? "Yes, one average." : "One average."} ${why}`,
       answer: (done) => this.soften(done),
-    });
-  }
-
-  /** The answer to the question: beta falls, then the dots are let go. */
-  soften(done) {
-    const { now } = this.life;
-    const frame = (t) => {
-      now.beta = Number((INITIAL.beta * (8 / INITIAL.beta) ** t).toPrecision(3));
-      this.lay();
     };
-    this.life.film(
-      2600,
-      frame,
-      () => {},
-      () => this.release(done),
-    );
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.wait();
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.plot,
-      seen: this.life.ui.stage,
-      state: () => ({ valleys: this.found.map((v) => v.x), held: this.held(), steps: this.moment }),
-    });
+  /** The answer: beta falls, then the dots are let go. */
+  soften(done) {
+    const fall = (t) => (this.now.beta = Number((INITIAL.beta * (8 / INITIAL.beta) ** t).toPrecision(3)));
+    this.vary(fall, () => this.play(done), { at: 0, end() {} });
+  }
+
+  state() {
+    return { valleys: this.found.map((v) => v.x), held: this.held(), steps: this.moment };
   }
 }
 
 /** The place itself, or the nearest one inside the picture. */
-function inside([x, y], room = 0.06) {
-  const spot = [clamp(x, room - WIDE, WIDE - room), clamp(y, room - TALL, TALL - room)];
-  return spot.map((v) => Number(v.toFixed(3)));
+function inside([x, y]) {
+  const { x0, x1, y0, y1 } = WITHIN;
+  return [clamp(x, x0, x1), clamp(y, y0, y1)].map((v) => Number(v.toFixed(3)));
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Average, element, options, {
     name: "average",
     title: "From average to memory",
     label: "Explorable: query dots run downhill in the energy landscape of six memories in the plane",
     ...{ style: STYLE_AVERAGE, start: INITIAL, settingsFrom, shared },
-    play: (after) => view.release(after),
   });
-  const view = new Average(life);
-  return view.open();
 }

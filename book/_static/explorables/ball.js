@@ -2,19 +2,16 @@ import {
   arrows,
   clamp,
   draggable,
-  explorable,
   join,
   line,
   nice,
   numberFrom,
   numbersFrom,
-  push,
   set,
   size,
-  slider,
   svg,
-  tries,
 } from "./common.js";
+import { Explorable, explorable } from "./life.js";
 
 // A ball in a landscape. It must teach: remembering is going downhill; where you start decides
 // which memory you get, and beta decides how many valleys there are to fall into.
@@ -118,7 +115,7 @@ export function mergeBetas(memories, low = 0.3, high = 30) {
 }
 
 /** Which valley each memory lies in, by index: two memories with one number share a valley. */
-export function valleyOf(x, marks) {
+function valleyOf(x, marks) {
   return marks.ridges.filter((ridge) => ridge < x).length;
 }
 
@@ -226,16 +223,16 @@ const STYLE_BALL = `
 const BOX = { left: 30, top: 22, bottom: 62 }; // room around the landscape
 const BALL = 10.5; // its radius with its outline
 
-class Ball {
+class Ball extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.moment = 0; // how many steps of the ride are shown, with a fraction
     this.pegs = [];
     const clipId = `amx-clip-${Math.random().toString(36).slice(2, 8)}`;
     const group = (name) => svg("g", { class: name });
     this.clip = svg("rect");
     [this.basins, this.drops, this.trail] = ["basins", "drops", "trail"].map(group);
-    [this.frame, this.names, this.dots] = ["frame", "names", "trace-dots"].map(group);
+    [this.axes, this.names, this.dots] = ["frame", "names", "trace-dots"].map(group);
     this.curve = svg("path", { class: "curve" });
     this.trace = svg("path", { class: "trace" });
     this.level = svg("line", { class: "level" });
@@ -244,13 +241,13 @@ class Ball {
     const clipped = svg("g", { "clip-path": `url(#${clipId})` }, this.basins, this.drops, this.curve);
     clipped.append(this.trail, this.start);
     const clips = svg("defs", {}, svg("clipPath", { id: clipId }, this.clip));
-    this.plot = svg("svg", { class: "plot" }, clips, this.frame, clipped, this.level, this.trace);
+    this.plot = svg("svg", { class: "plot" }, clips, this.axes, clipped, this.level, this.trace);
     this.plot.append(this.dots, this.names, this.marble);
-    life.ui.stage.append(this.plot);
+    this.ui.stage.append(this.plot);
     draggable(
       this.plot,
       (event) => this.carry(this.pointed(event)),
-      () => this.release(),
+      () => this.play(),
     );
   }
 
@@ -264,10 +261,10 @@ class Ball {
       svg("circle", { class: "dot", r: 9.5 }),
       svg("circle", { class: "gloss", cx: -3, cy: -3.4, r: 2.3 }),
     );
-    const go = () => this.release();
+    const go = () => this.play();
     draggable(marble, (event) => this.carry(this.pointed(event)), go);
     const nudge = (dx) => {
-      this.carry(this.life.now.x + 0.05 * dx);
+      this.carry(this.now.x + 0.05 * dx);
       this.life.soon();
     };
     arrows(marble, nudge, go);
@@ -296,8 +293,8 @@ class Ball {
   }
 
   /** The landscape of the present settings, and the ride through it. */
-  measure() {
-    const { m, beta, x, eta } = this.life.now;
+  compute() {
+    const { m, beta, x, eta } = this.now;
     const marks = landmarks(m, beta);
     const height = (place) => energy(place, m, beta);
     const bottom = Math.min(...marks.valleys.map(height));
@@ -308,7 +305,7 @@ class Ball {
 
   /** The curve between two places. */
   ground(from, to, parts) {
-    const { m, beta } = this.life.now;
+    const { m, beta } = this.now;
     return Array.from({ length: parts + 1 }, (_, i) => {
       const x = from + (i / parts) * (to - from);
       return [this.sx(x), this.sy(energy(x, m, beta))];
@@ -318,8 +315,8 @@ class Ball {
   // --- the picture: made once, moved by attributes -----------------------------------------------
 
   drawLand() {
-    const { m, beta } = this.life.now;
-    this.w = Math.max(260, this.life.ui.stage.clientWidth);
+    const { m, beta } = this.now;
+    this.w = Math.max(260, this.ui.stage.clientWidth);
     this.h = this.w < 480 ? 270 : 310;
     this.split = BOX.left + (this.w - BOX.left) * 0.7;
     size(this.plot, this.w, this.h);
@@ -345,7 +342,7 @@ class Ball {
       return svg("text", { x: BOX.left - 6, y: this.sy(e) + 4, class: "end" }, nice(e, whole ? 0 : 1));
     };
     const over = narrow ? { x: this.w, class: "strong end" } : { x: right, class: "strong" };
-    this.frame.replaceChildren(
+    this.axes.replaceChildren(
       svg("text", { x: BOX.left, y: 12, class: "strong" }, "energy E(x)"),
       svg("text", { ...over, y: 12 }, narrow ? "over steps" : "the same, step by step"),
       axis(BOX.left, this.split - 8),
@@ -364,7 +361,7 @@ class Ball {
   /** The valleys, each with the memories that it leads to. */
   drawBasins(floor) {
     const { marks } = this.scene;
-    const { m } = this.life.now;
+    const { m } = this.now;
     const edges = [-EDGE, ...marks.ridges, EDGE];
     const parts = edges.slice(0, -1).map((from, i) => {
       const [left, right] = [from, edges[i + 1]].map((x) => this.sx(x));
@@ -381,7 +378,7 @@ class Ball {
   }
 
   drawMemories(floor) {
-    const { m } = this.life.now;
+    const { m } = this.now;
     while (this.pegs.length > m.length) this.pegs.pop().remove();
     while (this.pegs.length < m.length) this.pegs.push(this.peg(this.pegs.length));
     this.pegs.forEach((g, i) => {
@@ -391,7 +388,7 @@ class Ball {
   }
 
   peg(i) {
-    const { now, touched } = this.life;
+    const { now } = this;
     const label = `Memory ${LETTERS[i]}: arrow keys move it`;
     const names = { class: "memory", role: "slider", tabindex: "0", "aria-label": label };
     const g = svg("g", { ...names, "aria-valuemin": -REACH, "aria-valuemax": REACH });
@@ -403,14 +400,13 @@ class Ball {
     );
     const put = (x) => {
       now.m[i] = Number(clamp(x, -REACH, REACH).toFixed(2));
-      touched();
-      this.instant();
+      this.turn();
     };
     draggable(g, (event) => put(this.pointed(event)));
     arrows(
       g,
       (dx) => put(now.m[i] + 0.05 * dx),
-      () => this.release(),
+      () => this.play(),
     );
     this.plot.insertBefore(g, this.marble);
     return g;
@@ -418,7 +414,7 @@ class Ball {
 
   /** Where the middle of a ball lies that touches the curve at x, at height e. */
   resting(x, e) {
-    const { m, beta } = this.life.now;
+    const { m, beta } = this.now;
     const fall = (gradient(x, m, beta) * (this.sy(0) - this.sy(1))) / (this.sx(1) - this.sx(0));
     const length = Math.hypot(1, fall);
     return [this.sx(x) - (BALL * fall) / length, this.sy(e) - BALL / length];
@@ -435,7 +431,7 @@ class Ball {
   }
 
   /** Everything that moves while the ball rolls. */
-  drawRide() {
+  frame() {
     const { path, energies, left } = this.ride;
     const last = path.length - 1;
     const t = clamp(this.moment, 0, last);
@@ -468,97 +464,51 @@ class Ball {
 
   draw() {
     this.drawLand();
-    this.drawRide();
+    this.frame();
   }
 
   // --- doing it ----------------------------------------------------------------------------------
 
-  say() {
-    const { m, beta, eta } = this.life.now;
-    this.life.say(...tell(this.ride, m, beta, eta));
+  seek(t) {
+    this.moment = (this.ride.path.length - 1) * t;
   }
 
-  /** The present settings from the start, and nothing said of them yet. */
-  wait() {
-    this.life.halt();
-    this.measure();
-    this.moment = 0;
-    this.draw();
-    this.showSettings();
+  told() {
+    const { m, beta, eta } = this.now;
+    return tell(this.ride, m, beta, eta);
   }
 
-  /** The whole ride at once, for a hand that is on a slider or a memory. */
-  instant() {
-    this.wait();
-    this.moment = this.ride.path.length - 1;
-    this.drawRide();
-    this.say();
-  }
-
-  release(after = null) {
-    this.wait();
-    const last = this.ride.path.length - 1;
-    const frame = (t) => {
-      this.moment = last * t;
-      this.drawRide();
-    };
-    const pace = Math.min(3600, (this.life.now.eta > 1 ? 260 : 110) * last);
-    this.life.film(pace, frame, () => this.say(), after);
+  pace() {
+    return Math.min(3600, (this.now.eta > 1 ? 260 : 110) * (this.ride.path.length - 1));
   }
 
   carry(x) {
-    this.life.now.x = Number(clamp(x, -EDGE + 0.02, EDGE - 0.02).toFixed(2));
-    this.life.touched();
-    this.wait();
+    this.turn({ x: Number(clamp(x, -EDGE + 0.02, EDGE - 0.02).toFixed(2)) }, "wait");
   }
 
-  /** One memory more or less. */
-  crowd(change) {
-    const { m } = this.life.now;
-    if (change < 0) m.pop();
-    else m.push(widest(m));
-    this.life.touched();
-    this.release();
-  }
-
-  showSettings() {
-    const { now } = this.life;
-    this.beta.show(now.beta);
-    this.eta.show(now.eta);
-    this.more.disabled = now.m.length >= 4;
-    this.fewer.disabled = now.m.length <= 2;
-    if (this.marked !== now.m.join()) this.beta.mark(mergeBetas(now.m));
-    this.marked = now.m.join();
+  showHands() {
+    super.showHands();
+    const { m } = this.now;
+    this.more.disabled = m.length >= 4;
+    this.fewer.disabled = m.length <= 2;
+    if (this.marked !== m.join()) this.hands.beta.mark(mergeBetas(m));
+    this.marked = m.join();
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    const hand = (name, label, shape) =>
-      slider({
-        ...{ name, label, value: now[name], ...shape },
-        input: (value) => {
-          now[name] = value;
-          touched();
-          this.instant();
-        },
-      });
+    const { ui, now } = this;
     const sharp = { min: 0.3, max: 30, log: true, format: (v) => nice(v, v < 10 ? 2 : 1) };
-    this.beta = hand("beta", "β, how sharp", sharp);
     const stride = { min: 0.05, max: 2.5, step: 0.05, format: (v) => nice(v) };
-    this.eta = hand("eta", "η, step size", stride);
-    this.more = push("+ memory", () => this.crowd(1));
-    this.fewer = push("− memory", () => this.crowd(-1));
-    const again = () => {
-      touched();
-      this.release();
-    };
-    ui.controls.append(this.beta.root, this.eta.root);
-    ui.row.append(push("Let go again", again), this.more, this.fewer);
-    const show = (settings) => () => this.life.show({ ...START, ...settings });
-    tries(ui.hint, "Drag the ball, drag the memories. At a red tick on β valleys merge. Or try", [
-      ["a step that is too long", show({ eta: 2.2, x: 1.3 })],
-      ["the very top of a ridge", show({ x: 0 })],
-      ["four memories", show({ m: [-1.6, -0.6, 0.3, 1.5], beta: 12, x: -0.1 })],
+    const beta = this.slide("beta", { label: "β, how sharp", ...sharp });
+    const eta = this.slide("eta", { label: "η, step size", ...stride });
+    ui.controls.append(beta, eta);
+    this.more = this.button("+ memory", () => ({ m: [...now.m, widest(now.m)] }));
+    this.fewer = this.button("− memory", () => ({ m: now.m.slice(0, -1) }));
+    ui.row.append(this.button("Let go again"), this.more, this.fewer);
+    this.visits("Drag the ball, drag the memories. At a red tick on β valleys merge. Or try", [
+      ["a step that is too long", { eta: 2.2, x: 1.3 }],
+      ["the very top of a ridge", { x: 0 }],
+      ["four memories", { m: [-1.6, -0.6, 0.3, 1.5], beta: 12, x: -0.1 }],
     ]);
   }
 
@@ -566,7 +516,7 @@ class Ball {
     const why =
       "At β\u00a0=\u00a01 the two valleys became one, and its bottom is the average of A and B: " +
       "a place that nobody stored.";
-    this.life.ask({
+    return {
       asked: { ...START, x: -0.7 },
       question:
         "A and B are stored at −1 and 1, and β goes down to 0.5. " +
@@ -577,53 +527,29 @@ class Ball {
       ],
       reply: (key) => `${key === "between" ? "Yes" : "No"}, between them. ${why}`,
       answer: (done) => this.flatten(done),
-    });
-  }
-
-  /** The answer to the question: beta falls, then the ball is let go. */
-  flatten(done) {
-    const { now } = this.life;
-    this.moment = 0;
-    const frame = (t) => {
-      now.beta = Number((START.beta * (0.5 / START.beta) ** t).toPrecision(3));
-      this.measure();
-      this.draw();
-      this.showSettings();
     };
-    this.life.film(
-      2400,
-      frame,
-      () => {},
-      () => this.release(done),
-    );
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.wait();
-    return this.life.open({
-      draw: () => this.draw(),
-      seen: this.life.ui.stage,
-      state: () => {
-        const [x, e] = this.place();
-        return { x, energy: e, step: Math.floor(this.moment), valleys: this.scene.marks.valleys };
-      },
-    });
+  /** The answer: beta falls, then the ball is let go. */
+  flatten(done) {
+    const fall = (t) => (this.now.beta = Number((START.beta * (0.5 / START.beta) ** t).toPrecision(3)));
+    this.vary(fall, () => this.play(done), { at: 0, milliseconds: 2400, end() {} });
+  }
+
+  state() {
+    const [x, e] = this.place();
+    return { x, energy: e, step: Math.floor(this.moment), valleys: this.scene.marks.valleys };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Ball, element, options, {
     name: "ball",
     title: "A ball in a landscape",
     label: "Explorable: a ball rolls downhill in the energy landscape of a one-dimensional memory",
     ...{ style: STYLE_BALL, start: START, settingsFrom },
-    play: (after) => view.release(after),
   });
-  const view = new Ball(life);
-  return view.open();
 }
 
 /** Where one more memory has most room. */

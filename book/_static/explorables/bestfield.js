@@ -38,49 +38,60 @@ export function quadrature({ n = 48, floor = 1e-4, a = 0.8, scale = 4 } = {}) {
   );
 }
 
-/**
- * The field at a place, how much it turns there (d1 f2 - d2 f1), and what a place tells of the noise
- * (the mean of 1 - gamma): { field: [f1, f2], curl, left }.
- *
- * Each gamma and each point is an answer v = c (z - x) / (1 - gamma); the field is their mean, weighted by
- * how likely z came from there, N(z; gamma x, (1 - gamma)^2). Weights change from place to place; how
- * much they and the answers turn against each other is the curl.
- */
-export function bestFieldAndCurl([z1, z2], points, nodes) {
-  const heights = new Float64Array(nodes.length * points.length);
-  let highest = -Infinity;
-  let i = 0;
-  for (const { gamma, left, weight } of nodes) {
-    const start = Math.log(weight) - 2 * Math.log(left);
+const ROW = 9; // numbers of an answer: x1, x2, gamma x1, gamma x2, c / left, left, and those of its bell
+
+/** Each gamma and each point is an answer: what of it does not depend on the place, as one list. */
+function answers(points, nodes) {
+  const table = new Float64Array(ROW * nodes.length * points.length);
+  let k = 0;
+  for (const { gamma, left, weight, c } of nodes) {
+    const height = Math.log(weight) - 2 * Math.log(left);
     for (const [x1, x2] of points) {
-      const gap = (z1 - gamma * x1) ** 2 + (z2 - gamma * x2) ** 2;
-      heights[i] = start - gap / (2 * left * left);
-      if (heights[i] > highest) highest = heights[i];
-      i++;
+      table.set([x1, x2, gamma * x1, gamma * x2, c / left, left, height, 0.5 / left ** 2, 1 / left ** 2], k);
+      k += ROW;
     }
   }
-  let [sum, f1, f2, g1, g2, turn, noise] = [0, 0, 0, 0, 0, 0, 0];
-  i = 0;
-  for (const { gamma, left, c } of nodes) {
-    for (const [x1, x2] of points) {
-      const p = Math.exp(heights[i++] - highest);
-      if (p === 0) continue;
-      const [v1, v2] = [(c * (z1 - x1)) / left, (c * (z2 - x2)) / left];
-      const [l1, l2] = [(gamma * x1 - z1) / (left * left), (gamma * x2 - z2) / (left * left)];
+  return table;
+}
+
+/**
+ * The best field for these points, as a function of the place: { field: [f1, f2] }, uphill, from data to
+ * noise. With `turned` also how much it turns there, curl = d1 f2 - d2 f1, and what a place tells of the
+ * noise, left, the mean of 1 - gamma.
+ *
+ * An answer is v = c (z - x) / (1 - gamma); the field is their mean, weighted by how likely z came from
+ * there, N(z; gamma x, (1 - gamma)^2). Weights change from place to place; how much they and the answers
+ * turn against each other is the curl. Answers below e^-40 of the likeliest are less than rounding.
+ */
+export function bestFieldOf(points, nodes, turned = false) {
+  const table = answers(points, nodes);
+  const heights = new Float64Array(table.length / ROW);
+  return ([z1, z2]) => {
+    let highest = -Infinity;
+    for (let i = 0, k = 0; i < heights.length; i++, k += ROW) {
+      const [d1, d2] = [z1 - table[k + 2], z2 - table[k + 3]];
+      heights[i] = table[k + 6] - (d1 * d1 + d2 * d2) * table[k + 7];
+      if (heights[i] > highest) highest = heights[i];
+    }
+    let [sum, f1, f2, g1, g2, turn, noise] = [0, 0, 0, 0, 0, 0, 0];
+    for (let i = 0, k = 0; i < heights.length; i++, k += ROW) {
+      const low = heights[i] - highest;
+      if (low < -40) continue;
+      const p = Math.exp(low);
+      const [v1, v2] = [table[k + 4] * (z1 - table[k]), table[k + 4] * (z2 - table[k + 1])];
       sum += p;
       f1 += p * v1;
       f2 += p * v2;
+      if (!turned) continue;
+      const [l1, l2] = [(table[k + 2] - z1) * table[k + 8], (table[k + 3] - z2) * table[k + 8]];
       g1 += p * l1;
       g2 += p * l2;
       turn += p * (l1 * v2 - l2 * v1);
-      noise += p * left;
+      noise += p * table[k + 5];
     }
-  }
-  [f1, f2, g1, g2] = [f1 / sum, f2 / sum, g1 / sum, g2 / sum];
-  return { field: [f1, f2], curl: turn / sum - (g1 * f2 - g2 * f1), left: noise / sum };
-}
-
-/** The field alone: [f1, f2], uphill, from data to noise. */
-export function bestField(place, points, nodes) {
-  return bestFieldAndCurl(place, points, nodes).field;
+    const field = [f1 / sum, f2 / sum];
+    if (!turned) return { field };
+    const curl = turn / sum - ((g1 / sum) * field[1] - (g2 / sum) * field[0]);
+    return { field, curl, left: noise / sum };
+  };
 }

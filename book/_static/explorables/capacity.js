@@ -1,8 +1,8 @@
+import { SPRITE_LIKENESS, SPRITE_NAMES, unpackSprites } from "./sprites.js";
 import {
   choice,
   clamp,
   colours,
-  explorable,
   join,
   line,
   nice,
@@ -14,11 +14,9 @@ import {
   rgb,
   shuffled,
   size,
-  slider,
   svg,
-  tries,
 } from "./common.js";
-import { SPRITE_LIKENESS, SPRITE_NAMES, unpackSprites } from "./sprites.js";
+import { Explorable, explorable } from "./life.js";
 
 // How many can you keep? It must teach: sharper energies keep more memories, and overload does not
 // blur, it swaps.
@@ -27,7 +25,7 @@ import { SPRITE_LIKENESS, SPRITE_NAMES, unpackSprites } from "./sprites.js";
 //   "exp": E = -(1/D) log sum_mu exp(D m_mu).
 //   A bit takes the value of the lower energy; on a tie it stays.
 
-export const SIDE = 24;
+const SIDE = 24;
 export const D = SIDE * SIDE;
 const MOST = 200;
 const RULES = ["2", "3", "4", "exp"];
@@ -91,7 +89,7 @@ export function overlaps(rows, count, state) {
 }
 
 /** The energy for overlaps that are whole numbers; -1: one memory matched perfectly. */
-export function energyOf(m, n) {
+function energyOf(m, n) {
   if (n === "exp") {
     let top = -Infinity;
     for (const s of m) top = Math.max(top, s);
@@ -249,7 +247,7 @@ function misfitWith(rows, state, chosen, signs) {
 }
 
 /** Row r of what is stored, by name. */
-export function nameOf(row, { crowd, who }) {
+function nameOf(row, { crowd, who }) {
   if (row > 0 && crowd === "noise") return `random pattern ${row}`;
   const index = row === 0 ? who - 1 : row <= who - 1 ? row - 1 : row;
   return `${SPRITE_NAMES[index]} (creature ${index + 1})`;
@@ -636,14 +634,10 @@ class Cue {
   }
 }
 
-class Capacity {
+class Capacity extends Explorable {
   constructor(life) {
-    this.life = life;
-    this.moment = 0; // share of the visits that is shown
-    this.cue = new Cue(() => {
-      life.touched();
-      this.instant();
-    });
+    super(life);
+    this.cue = new Cue(() => this.turn());
     this.curve = new Curve(life);
     this.answer = grid({ role: "img" });
     [this.cueThumb, this.answerThumb] = [grid({ "aria-hidden": "true" }), grid({ "aria-hidden": "true" })];
@@ -662,31 +656,29 @@ class Capacity {
       ),
     );
     this.axis = node("div", { class: "axis-slider amx-live" });
-    life.ui.stage.append(board);
-    life.ui.under.append(node("div", { class: "curve" }, this.curve.plot), this.axis, this.curve.honest);
+    this.ui.stage.append(board);
+    this.ui.under.append(node("div", { class: "curve" }, this.curve.plot), this.axis, this.curve.honest);
   }
 
   compute() {
-    this.result = experiment(this.life.now, this.cue.edits);
-    const hues = Object.entries(colours(this.life.ui.root)).map(([name, hue]) => [name, rgb(hue)]);
-    this.hue = Object.fromEntries(hues);
+    this.result = experiment(this.now, this.cue.edits);
   }
 
   /** Everything that moves while the memory recalls. */
-  drawRun() {
+  frame() {
     const { result, hue } = this;
     const { found, run, rows } = result;
-    const done = this.moment >= 1;
+    const done = this.share >= 1;
     const ink = found.kind === "right" ? hue.memory : hue.wrong;
-    paint(this.answer, stateAt(result, this.moment), done ? ink : hue.trajectory, hue.paper);
+    paint(this.answer, stateAt(result, this.share), done ? ink : hue.trajectory, hue.paper);
     const first = rows.subarray(found.who[0] * D, (found.who[0] + 1) * D);
     paint(this.answerThumb, first, done ? hue.muted : hue.paper, hue.paper);
-    const name = nameOf(found.who[0], this.life.now).split(" (")[0];
+    const name = nameOf(found.who[0], this.now).split(" (")[0];
     const end = [`${SAID[found.kind]} `, node("b", {}, name)];
     this.answerText.replaceChildren(...(done ? end : ["Going downhill, one pixel at a time"]));
-    const words = done ? tell(result, this.life.now)[0] : "The answer, not yet settled";
+    const words = done ? tell(result, this.now)[0] : "The answer, not yet settled";
     this.answer.setAttribute("aria-label", words);
-    this.drawEnergy(Math.min(1, this.moment) * run.visits);
+    this.drawEnergy(Math.min(1, this.share) * run.visits);
   }
 
   drawCue() {
@@ -694,7 +686,7 @@ class Capacity {
     paint(this.cue.canvas, cue, this.hue.query, this.hue.paper);
     paint(this.cueThumb, target, this.hue.muted, this.hue.paper);
     const wrong = Math.round(difference(cue, target) * D);
-    const name = node("b", {}, SPRITE_NAMES[this.life.now.who - 1]);
+    const name = node("b", {}, SPRITE_NAMES[this.now.who - 1]);
     this.cueText.replaceChildren("Cue for ", name, wrong ? `, ${wrong} pixels wrong` : ", untouched");
   }
 
@@ -725,123 +717,97 @@ class Capacity {
       across("wanted", y(wanted)),
       svg("path", { class: "line", d: line(points) }),
       svg("circle", { class: "spot", cx: x(until), cy: y(e), r: 5 }),
-      text(w - 10, level, `the stored ${SPRITE_NAMES[this.life.now.who - 1]}`, "memory halo end"),
+      text(w - 10, level, `the stored ${SPRITE_NAMES[this.now.who - 1]}`, "memory halo end"),
     );
   }
 
   draw() {
-    this.compute();
+    const hues = Object.entries(colours(this.ui.root)).map(([name, hue]) => [name, rgb(hue)]);
+    this.hue = Object.fromEntries(hues);
     this.drawCue();
-    this.drawRun();
+    this.frame();
     this.curve.draw();
   }
 
-  say() {
-    this.life.say(...tell(this.result, this.life.now));
+  told() {
+    return tell(this.result, this.now);
   }
 
-  /** Stop what runs, and recall from the present settings. */
-  renew(moment) {
-    this.life.halt();
-    this.moment = moment;
-    this.showSettings();
-    this.draw();
+  pace() {
+    return 1900;
+  }
+
+  instant() {
+    super.instant();
     this.curve.fill();
   }
 
-  /** The answer at once, for a hand that is on a slider or a brush. */
-  instant() {
-    this.renew(1);
-    this.say();
+  play(after, how) {
+    super.play(after, how);
+    this.curve.fill();
   }
 
-  /** The answer as a film. */
-  play(after = null, milliseconds = 1900) {
-    this.renew(0);
-    const frame = (t) => {
-      this.moment = t;
-      this.drawRun();
-    };
-    this.life.film(milliseconds, frame, () => this.say(), after);
+  /** After a choice: a film, and a short one. */
+  briefly() {
+    this.play(null, { milliseconds: 1200 });
   }
 
-  showSettings() {
-    for (const [name, hand] of Object.entries(this.hands)) hand.show(this.life.now[name]);
+  anew() {
+    this.cue.clean();
   }
 
-  makeHands() {
-    const { now, touched } = this.life;
-    const drag = (name, label, shape) => {
-      const input = (v) => {
-        now[name] = v;
-        touched();
-        this.instant();
-      };
-      return slider({ name, label, step: 1, value: now[name], ...shape, input });
-    };
-    const pick = (name, label, options) => {
-      const input = (v) => {
-        now[name] = v;
-        touched();
-        this.play(null, 1200);
-      };
-      return choice({ name, label, options, value: now[name], input });
-    };
-    const noise = { min: 0, max: 60, format: (v) => `${v} %` };
-    const rules = RULES.map((n) => [n, n]);
-    return {
-      k: drag("k", "K, memories stored", { min: 1, max: MOST, format: String }),
-      noise: drag("noise", "Pixels flipped in the cue", noise),
-      n: pick("n", "n, how sharp", rules),
-      crowd: pick("crowd", "Stored with it", [
-        ["creatures", "other creatures"],
-        ["noise", "random patterns"],
-      ]),
-    };
+  measured() {
+    return new Promise((resolve) => {
+      const look = () => (this.curve.complete() ? resolve(true) : setTimeout(look, 20));
+      look();
+    });
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    this.hands = this.makeHands();
+    const { ui, now, cue } = this;
+    const stored = { min: 1, max: MOST, step: 1, format: String };
+    const noise = { min: 0, max: 60, step: 1, format: (v) => `${v} %` };
+    const crowd = [
+      ["creatures", "other creatures"],
+      ["noise", "random patterns"],
+    ];
+    const rules = RULES.map((n) => [n, n]);
+    this.axis.append(this.slide("k", { label: "K, memories stored", ...stored }));
+    ui.controls.append(
+      this.pick("n", "n, how sharp", rules, "briefly"),
+      this.pick("crowd", "Stored with it", crowd, "briefly"),
+      this.slide("noise", { label: "Pixels flipped in the cue", ...noise }),
+    );
+    const next = () => {
+      cue.clean();
+      return { who: (now.who % MOST) + 1 };
+    };
+    const clean = () => {
+      cue.clean();
+      this.turn({ noise: 0 });
+    };
+    const buttons = [this.button("Recall again"), this.button("Next creature", next)];
+    ui.row.append(...buttons, push("Clean cue", clean), this.brush());
+    this.visits("Drag over the cue to spoil it; slide K and watch the face. Or try", [
+      ["the limit of 0.138 D", { crowd: "noise", k: 100 }],
+      ["n = 3 at the same place", { crowd: "noise", k: 100, n: "3" }],
+      ["a negative", { k: 5, noise: 60 }],
+      ["a swap", { n: "exp", k: 200, noise: 45 }],
+    ]);
+  }
+
+  /** What the brush does; no setting, for the address keeps no brush strokes. */
+  brush() {
     const options = [
       ["erase", "brush erases"],
       ["flip", "flips"],
     ];
-    const brush = choice({
+    const made = choice({
       ...{ name: "brush", label: "", options, value: this.cue.mode },
       input: (mode) => (this.cue.mode = mode),
     });
-    brush.root.setAttribute("aria-label", "Brush on the cue");
-    this.axis.append(this.hands.k.root);
-    ui.controls.append(this.hands.n.root, this.hands.crowd.root, this.hands.noise.root);
-    const next = () => {
-      now.who = (now.who % MOST) + 1;
-      this.cue.clean();
-      this.again();
-    };
-    const clean = () => {
-      now.noise = 0;
-      this.cue.clean();
-      touched();
-      this.instant();
-    };
-    const buttons = [push("Recall again", () => this.again()), push("Next creature", next)];
-    ui.row.append(...buttons, push("Clean cue", clean), brush.root);
-  }
-
-  again() {
-    this.life.touched();
-    this.play();
-  }
-
-  suggestions() {
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
-    tries(this.life.ui.hint, "Drag over the cue to spoil it; slide K and watch the face. Or try", [
-      ["the limit of 0.138 D", show({ crowd: "noise", k: 100 })],
-      ["n = 3 at the same place", show({ crowd: "noise", k: 100, n: "3" })],
-      ["a negative", show({ k: 5, noise: 60 })],
-      ["a swap", show({ n: "exp", k: 200, noise: 45 })],
-    ]);
+    made.root.setAttribute("aria-label", "Brush on the cue");
+    return made.root;
   }
 
   question() {
@@ -852,7 +818,7 @@ class Capacity {
     const end = lost ? "was lost, and nothing faded: something else came, just as sharp" : "survived";
     const three = kept ? "brings every pixel back" : "fails too";
     const told = `With n\u00a0=\u00a02 it ${end}. With n\u00a0=\u00a03 the same cue ${three}.`;
-    this.life.ask({
+    return {
       asked,
       question:
         `${name} came back from among six creatures. Now twenty are stored. ` +
@@ -863,53 +829,32 @@ class Capacity {
       ],
       reply: (key) => `${(key === "no") === lost ? "You saw it coming. " : ""}${told}`,
       answer: (done) => this.twice(done),
-    });
+    };
   }
 
-  /** The answer to the question: recall with n = 2, and after a while with n = 3. */
+  /** The answer: recall with n = 2, and after a while with n = 3. */
   twice(done) {
     const sharper = () => {
-      this.life.now.n = "3";
+      this.now.n = "3";
       this.play(done);
     };
-    this.play(() => this.life.later(sharper, reducedMotion() ? 0 : 2600), 2400);
+    const pause = () => this.life.later(sharper, reducedMotion() ? 0 : 2600);
+    this.play(pause, { milliseconds: 2400 });
   }
 
-  open() {
-    this.controls();
-    this.suggestions();
-    this.question();
-    this.life.halt();
-    this.draw();
-    const opened = this.life.open({
-      draw: () => this.draw(),
-      seen: this.life.ui.stage,
-      state: () => {
-        const { found, run } = this.result;
-        return { kind: found.kind, wrong: found.wrong, flips: run.flips.length, share: this.moment };
-      },
-    });
-    /** Resolves when every curve of the present settings has been measured. */
-    const measured = () =>
-      new Promise((resolve) => {
-        const look = () => (this.curve.complete() ? resolve(true) : setTimeout(look, 20));
-        look();
-      });
-    return { ...opened, measured };
+  state() {
+    const { found, run } = this.result;
+    return { kind: found.kind, wrong: found.wrong, flips: run.flips.length, share: this.share };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Capacity, element, options, {
     name: "capacity",
     title: "How many can you keep?",
     label: "Explorable: a spoilt picture is repaired by a binary memory that holds more and more pictures",
     ...{ style: STYLE_CAPACITY, start: INITIAL, settingsFrom },
-    play: (after) => view.play(after),
-    anew: () => view.cue.clean(),
     shared: (now) => ({ ...now }), // a copy: an answer goes on to n = 3, the address stays with the question
   });
-  const view = new Capacity(life);
-  return view.open();
 }

@@ -1,21 +1,6 @@
-import {
-  clamp,
-  colours,
-  explorable,
-  join,
-  nice,
-  node,
-  numberFrom,
-  numbersFrom,
-  pen,
-  push,
-  rgb,
-  set,
-  slider,
-  svg,
-  tries,
-} from "./common.js";
-import { Plane, contours, field, point } from "./landscape.js";
+import { colours, join, nice, node, numberFrom, numbersFrom, pen, push, rgb, set, svg } from "./common.js";
+import { Plane, contours, field, grip } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // Basins and cells. It must teach: where a point ends is not always the memory that it was nearest to;
 // the wrong places sit where three cells meet, and shrink as beta grows.
@@ -141,9 +126,9 @@ const STYLE_CELLS = `
 .amx-cells .small .off { background: var(--amx-wrong); }
 `;
 
-class Cells {
+class Cells extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.moment = 0; // how many steps are shown
     this.plane = new Plane([-WIDE, WIDE], [-TALL, TALL]);
     this.land = node("canvas", { role: "img" });
@@ -157,40 +142,45 @@ class Cells {
   }
 
   peg(i) {
-    const { now, touched } = this.life;
-    const to = ([x, y]) => {
-      const spot = [clamp(x, -WIDE, WIDE), clamp(y, -TALL, TALL)];
-      now.m[i] = spot.map((v) => Number(v.toFixed(3)));
-      touched();
-      this.instant();
-    };
-    const made = point({
-      kind: "memory",
-      label: `Memory ${NAMES[i]}: arrow keys move it`,
-      text: NAMES[i],
-      range: [-WIDE, WIDE],
-      carry: (event) => to(this.plane.at(event, this.over)),
-      nudge: (dx, dy) => to([now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy]),
+    const { now } = this;
+    const made = grip({
+      ...{ kind: "memory", label: `Memory ${NAMES[i]}: arrow keys move it`, text: NAMES[i] },
+      ...{ plane: this.plane, over: this.over },
+      at: () => now.m[i],
+      put: (spot) => {
+        now.m[i] = spot;
+        this.turn();
+      },
     });
     this.over.append(made.root);
     return made;
   }
 
-  /** All places after so many steps. */
-  look(steps) {
-    const { m, beta } = this.life.now;
-    if (steps < this.moment || !this.ends) [this.moment, this.ends] = [0, GRID];
+  compute() {
+    this.ends = null;
+  }
+
+  /** All places after some of the steps. */
+  seek(t) {
+    const { m, beta } = this.now;
+    const steps = Math.floor(STEPS * t + 1e-9);
+    if (this.ends && steps === this.moment) return;
+    if (!this.ends) [this.moment, this.ends] = [0, GRID];
     for (; this.moment < steps; this.moment++) this.ends = this.ends.map((x) => step(x, m, beta));
     this.found = summary(this.ends, m);
     const after = this.moment < STEPS ? `after ${this.moment} of ${STEPS} steps: ` : "agreement: ";
     this.number.textContent = `${after}${percent(this.found.agreement)}`;
     this.land.setAttribute("aria-label", `Map of basins, ${this.number.textContent}`);
-    this.draw();
+  }
+
+  frame() {
+    if (this.drawn !== this.moment) this.draw();
   }
 
   draw() {
-    if (!this.found || !this.plane.resize(this.plot)) return;
-    const { ui, now } = this.life;
+    this.drawn = this.moment;
+    if (!this.plane.resize(this.plot)) return;
+    const { ui, now } = this;
     const { w, h } = this.plane;
     const c = colours(ui.root);
     const context = pen(this.land, w, h);
@@ -220,70 +210,30 @@ class Cells {
     context.drawImage(small, 0, 0, this.plane.w, this.plane.h);
   }
 
-  say() {
-    this.life.say(...tell(this.found));
-  }
-
-  /** The end at once, for a hand that is on something. */
-  instant() {
-    this.life.halt();
-    this.ends = null;
-    this.sharp.show(this.life.now.beta);
-    this.look(STEPS);
-    this.say();
-  }
-
-  play(after = null) {
-    this.life.halt();
-    this.ends = null;
-    this.sharp.show(this.life.now.beta);
-    this.look(0);
-    const frame = (t) => {
-      const steps = Math.floor(STEPS * t + 1e-9);
-      if (steps > this.moment) this.look(steps);
-    };
-    this.life.film(2600, frame, () => this.say(), after);
-  }
-
-  /** The answer to the question: beta rises, and the end of the ten steps follows. */
-  sharpen(done) {
-    const { now } = this.life;
-    const frame = (t) => {
-      now.beta = Number((INITIAL.beta * (100 / INITIAL.beta) ** t).toPrecision(3));
-      this.sharp.show(now.beta);
-      this.ends = null;
-      this.look(STEPS);
-    };
-    this.life.film(2600, frame, () => this.say(), done);
+  told() {
+    return tell(this.found);
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    this.sharp = slider({
-      name: "beta",
+    const { ui } = this;
+    const sharp = this.slide("beta", {
       label: "β, how sharp",
-      ...{ min: BETAS[0], max: BETAS[1], value: now.beta, log: true },
+      ...{ min: BETAS[0], max: BETAS[1], log: true },
       format: (v) => nice(v, v < 10 ? 2 : 1),
-      input: (v) => {
-        now.beta = v;
-        touched();
-        this.instant();
-      },
     });
-    ui.controls.append(this.sharp.root);
+    ui.controls.append(sharp);
     ui.row.append(push("Take the ten steps again", () => this.play()));
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
     const crowd = START.map(([x, y], i) => (i === 4 ? [-0.35, -0.05] : [x, y]));
-    tries(ui.hint, "Drag the memories. Or try", [
-      ["one valley", show({ beta: 1 })],
-      ["two that are close", show({ beta: 12, m: crowd })],
-      ["sharp", show({ beta: 100 })],
+    this.visits("Drag the memories. Or try", [
+      ["one valley", { beta: 1 }],
+      ["two that are close", { beta: 12, m: crowd }],
+      ["sharp", { beta: 100 }],
     ]);
   }
 
   question() {
     const why = "The votes of a third memory die out like an exponential. What is left shrinks into corners.";
-    this.life.ask({
+    return {
       question:
         "Red places end elsewhere than at their nearest memory. Now β goes up to 100. What will they do?",
       answers: [
@@ -293,23 +243,18 @@ class Cells {
       reply: (key) => `${key === "corners" ? "Yes, into corners." : "Into corners."} ${why}`,
       asked: INITIAL,
       answer: (done) => this.sharpen(done),
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.look(0);
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.plot,
-      seen: this.life.ui.stage,
-      state: () => ({
-        agreement: this.found.agreement,
-        owners: this.found.owners,
-        steps: this.moment,
-      }),
-    });
+  /** The answer: beta rises, and the end of the ten steps follows. */
+  sharpen(done) {
+    const rise = (t) => (this.now.beta = Number((INITIAL.beta * (100 / INITIAL.beta) ** t).toPrecision(3)));
+    this.vary(rise, done);
+  }
+
+  state() {
+    const { agreement, owners } = this.found;
+    return { agreement, owners, steps: this.moment };
   }
 }
 
@@ -328,16 +273,13 @@ function fences(memories) {
   });
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Cells, element, options, {
     name: "cells",
     title: "Basins and cells",
     label: "Explorable: where each place ends, against the memory that it is nearest to",
     ...{ style: STYLE_CELLS, start: INITIAL, settingsFrom },
     shared: ({ beta, m }) => ({ beta, m: m.flat() }),
-    play: (after) => view.play(after),
   });
-  const view = new Cells(life);
-  return view.open();
 }

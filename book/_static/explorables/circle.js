@@ -1,20 +1,6 @@
-import {
-  clamp,
-  choice,
-  colours,
-  explorable,
-  line,
-  nice,
-  node,
-  numberFrom,
-  pen,
-  push,
-  random,
-  slider,
-  svg,
-  tries,
-} from "./common.js";
+import { clamp, colours, line, nice, node, numberFrom, pen, push, random, slider, svg } from "./common.js";
 import { Plane, contours, field, heat } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // Memorise, misremember, generalise. It must teach: merging is about walls and noise, not about numbers.
 // K points on a circle dig K bowls; turn the noise up and they merge, by twos, into stretches, into a
@@ -279,9 +265,9 @@ const STYLE_CIRCLE = `
 `;
 const [WIDE, TALL] = [300, 110]; // of the two small plots
 
-class Circle {
+class Circle extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.plane = new Plane([-1.45, 1.45], [-1.45, 1.45]);
     const label = "Energy of the points on the circle, darker where lower; rings mark its valleys";
     this.land = node("canvas", { role: "img", "aria-label": label });
@@ -315,16 +301,17 @@ class Circle {
     );
   }
 
-  measure(settings = this.life.now) {
-    this.found = look(settings);
-    this.shown = settings;
+  /** The noise falls from as wide as the circle to what is set, and the bowl breaks up. */
+  seek(t) {
+    const { now } = this;
+    const sigma = t === 1 ? now.sigma : SIGMAS[1] * (now.sigma / SIGMAS[1]) ** t;
+    this.shown = { ...now, sigma };
+    this.found = look(this.shown);
   }
 
   draw() {
     if (!this.plane.resize(this.plot)) return;
-    if (!this.found) this.measure();
-    const { ui } = this.life;
-    const { plane, found } = this;
+    const { ui, plane, found } = this;
     const hues = colours(ui.root);
     const cells = 64;
     const { xs, ys } = plane.cells(cells, cells);
@@ -411,77 +398,43 @@ class Circle {
     );
   }
 
-  say() {
-    this.life.say(...tell(this.found, this.life.now));
+  told() {
+    return tell(this.found, this.now);
   }
 
-  instant() {
-    this.life.halt();
-    this.measure();
-    this.draw();
-    this.say();
-  }
-
-  /** The noise falls from as wide as the circle to what is set, and the bowl breaks up. */
-  play(after = null) {
-    const { now } = this.life;
-    this.life.halt();
-    this.showControls();
-    const frame = (t) => {
-      const sigma = t === 1 ? now.sigma : SIGMAS[1] * (now.sigma / SIGMAS[1]) ** t;
-      this.measure({ ...now, sigma });
-      this.draw();
-    };
-    this.life.film(2600, frame, () => this.say(), after);
-  }
-
-  showControls() {
-    const { now } = this.life;
-    this.count.show(spot(now.k));
-    this.width.show(now.sigma);
-    this.way.show(now.spread);
+  /** The slider of the count goes by its place in the list of counts. */
+  showHands() {
+    super.showHands();
+    this.count.show(spot(this.now.k));
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    const change = (settings) => {
-      Object.assign(now, settings);
-      touched();
-      this.instant();
-    };
+    const { ui } = this;
     this.count = slider({
       name: "k",
       label: "points K",
-      ...{ min: 0, max: LIST.length - 1, step: 1, value: spot(now.k), format: (i) => String(LIST[i]) },
-      input: (i) => change({ k: LIST[i] }),
+      ...{ min: 0, max: LIST.length - 1, step: 1, value: spot(this.now.k), format: (i) => String(LIST[i]) },
+      input: (i) => this.turn({ k: LIST[i] }),
     });
-    this.width = slider({
-      name: "sigma",
+    const width = this.slide("sigma", {
       label: "width σ of the noise (1: as wide as the circle)",
-      ...{ min: SIGMAS[0], max: SIGMAS[1], value: now.sigma, log: true, format: (v) => nice(v, 3) },
-      input: (v) => change({ sigma: v }),
+      ...{ min: SIGMAS[0], max: SIGMAS[1], log: true, format: (v) => nice(v, 3) },
     });
-    this.way = choice({
-      name: "spread",
-      label: "points lie",
-      options: [
-        ["random", "at random"],
-        ["even", "evenly"],
-      ],
-      value: now.spread,
-      input: (spread) => change({ spread }),
-    });
-    ui.controls.append(this.count.root, this.width.root);
+    const lie = this.pick("spread", "points lie", [
+      ["random", "at random"],
+      ["even", "evenly"],
+    ]);
+    const others = () => this.turn({ seed: (this.now.seed + 1) % 10000, spread: "random" });
+    ui.controls.append(this.count.root, width);
     ui.row.append(
-      this.way.root,
-      push("Other points", () => change({ seed: (now.seed + 1) % 10000, spread: "random" })),
+      lie,
+      push("Other points", others),
       push("Let the noise fall", () => this.play()),
     );
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
-    tries(ui.hint, "Or try", [
-      ["three points, four valleys", show({ k: 3, spread: "even", sigma: 0.722 })],
-      ["walls that hold nothing", show({ k: 30, spread: "even", sigma: 0.1 })],
-      ["a hundred points, a dozen valleys", show({ k: 100, sigma: 0.1 })],
+    this.visits("Or try", [
+      ["three points, four valleys", { k: 3, spread: "even", sigma: 0.722 }],
+      ["walls that hold nothing", { k: 30, spread: "even", sigma: 0.1 }],
+      ["a hundred points, a dozen valleys", { k: 100, sigma: 0.1 }],
     ]);
   }
 
@@ -489,7 +442,7 @@ class Circle {
     const why =
       "They stop at about 1.2/σ, here a dozen: valleys are where the crowd happens to be denser, and how " +
       "many such places there are depends on the noise alone.";
-    this.life.ask({
+    return {
       question: "Nine random points have a few valleys. How many will a hundred have, at noise 0.1?",
       answers: [
         ["hundred", "About a hundred"],
@@ -498,44 +451,21 @@ class Circle {
       ],
       reply: (key) => `${key === "dozen" ? "Yes, a dozen." : "A dozen."} ${why}`,
       asked: { ...INITIAL, sigma: 0.1 },
-      answer: (done) => this.more(done),
-    });
-  }
-
-  /** The answer: nine points become a hundred. */
-  more(done) {
-    const { now } = this.life;
-    const frame = (t) => {
-      now.k = LIST[spot(9 * (100 / 9) ** t)];
-      this.measure();
-      this.showControls();
-      this.draw();
+      answer: (done) => this.vary((t) => (this.now.k = LIST[spot(9 * (100 / 9) ** t)]), done),
     };
-    this.life.film(2600, frame, () => this.say(), done);
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.measure();
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.plot,
-      seen: this.life.ui.stage,
-      state: () => ({ shares: this.found.shares, valleys: this.found.bowls.length, sigma: this.shown.sigma }),
-    });
+  state() {
+    return { shares: this.found.shares, valleys: this.found.bowls.length, sigma: this.shown.sigma };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Circle, element, options, {
     name: "circle",
     title: "Memorise, misremember, generalise",
     label: "Explorable: points on a circle and the valleys of their energy at some noise",
     ...{ style: STYLE_CIRCLE, start: INITIAL, settingsFrom },
-    play: (after) => view.play(after),
   });
-  const view = new Circle(life);
-  return view.open();
 }

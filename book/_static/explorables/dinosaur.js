@@ -1,20 +1,6 @@
-import {
-  colours,
-  explorable,
-  line,
-  nice,
-  node,
-  numberFrom,
-  pen,
-  push,
-  random,
-  reducedMotion,
-  size,
-  slider,
-  svg,
-  tries,
-} from "./common.js";
+import { colours, line, nice, node, numberFrom, pen, random, reducedMotion, size, svg } from "./common.js";
 import { Plane, field, heat } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // Teach a dinosaur: memories learn by lowering the energy of what they are shown. It must teach:
 // nothing but "lower the energy of the data" is needed, and without noise at the start the
@@ -264,9 +250,9 @@ const STYLE_DINOSAUR = `
 const CELLS = 56; // of the picture, along each side
 const CHUNK = 15; // steps of learning a frame
 
-class Dinosaur {
+class Dinosaur extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.plane = new Plane([-EDGE, EDGE], [-EDGE, EDGE]);
     this.trace = [];
     this.gone = [];
@@ -275,16 +261,16 @@ class Dinosaur {
       "low energy in green.";
     this.canvas = node("canvas", { role: "img", "aria-label": label });
     this.plot = svg("svg", { "aria-hidden": "true" });
-    life.ui.stage.append(node("div", { class: "board" }, this.canvas, this.plot));
+    this.ui.stage.append(node("div", { class: "board" }, this.canvas, this.plot));
   }
 
   draw() {
     const { plane } = this;
     plane.w = plane.h = Math.max(200, this.canvas.clientWidth);
-    const hue = colours(this.life.ui.root);
+    const hue = colours(this.ui.root);
     const ink = pen(this.canvas, plane.w, plane.h);
     const { memories } = this.student.state;
-    const values = energies(plane.cells(CELLS, CELLS), memories, this.life.now.beta);
+    const values = energies(plane.cells(CELLS, CELLS), memories, this.now.beta);
     const grid = { ...field(values, CELLS, CELLS), low: 0, high: 0.35 };
     const depth = (share) => 0.59 * (1 - share);
     heat(ink, grid, { w: plane.w, h: plane.h, colour: hue.energy, paper: hue.paper, depth });
@@ -324,7 +310,7 @@ class Dinosaur {
       bottom - ((row[key] - low) / (high - low)) * (bottom - top - 4),
     ];
     const last = this.trace.at(-1);
-    const value = key === "d" ? `${last.d} of ${this.life.now.k}` : nice(last.e, 3);
+    const value = key === "d" ? `${last.d} of ${this.now.k}` : nice(last.e, 3);
     return [
       svg("text", { x: 6, y: top - 8, class: "strong" }, `${text}: ${value}`),
       svg("line", { class: "axis", x1: 6, x2: w - 6, y1: bottom, y2: bottom }),
@@ -333,26 +319,25 @@ class Dinosaur {
   }
 
   note(e) {
-    this.gone = dead(this.student.state.memories, this.life.now.beta);
+    this.gone = dead(this.student.state.memories, this.now.beta);
     this.trace.push({ t: this.student.state.t, e, d: this.gone.filter(Boolean).length });
   }
 
-  rewind() {
-    const { now, halt } = this.life;
-    halt();
+  compute() {
+    const { now } = this;
     this.student = pupil(now);
     this.trace = [];
     const first = pupil(now); // looks at a batch without using up the die of the student
     this.note(slope(first.batch(0), first.state.memories, now.beta).energy);
-    this.noise.show(now.noise);
-    this.beta.show(now.beta);
-    this.k.show(now.k);
-    this.draw();
+  }
+
+  told() {
+    return tell(this.trace.at(-1).d, this.now, farthest(this.student.state.memories));
   }
 
   /** Learn; a frame shows some steps, and where motion is unwelcome nothing but the end is shown. */
   play(after = null) {
-    this.rewind();
+    this.wait();
     const still = reducedMotion();
     const frame = () => {
       const began = performance.now();
@@ -362,40 +347,25 @@ class Dinosaur {
       if (done || !still) this.draw();
       return done;
     };
-    const told = () => tell(this.trace.at(-1).d, this.life.now, farthest(this.student.state.memories));
-    this.life.steps(frame, () => this.life.say(...told()), after);
+    this.life.steps(frame, () => this.say(), after);
   }
 
   controls() {
-    const { ui, now, touched, soon } = this.life;
-    const hand = (name, label, { format, ...shape }) =>
-      slider({
-        ...{ name, label, value: now[name], format, ...shape },
-        input: (value) => {
-          now[name] = value;
-          touched();
-          this.rewind();
-          soon();
-        },
-      });
+    const { ui, now } = this;
+    const hand = (name, label, shape) => this.slide(name, { label, then: "soon", ...shape });
     const noise = { min: 0.1, max: 1.5, step: 0.05, format: (x) => nice(x) };
-    this.noise = hand("noise", "noise at the start (0.1 at the end)", noise);
     const narrow = { min: 5, max: 250, log: true, format: (x) => nice(x, 0) };
-    this.beta = hand("beta", "β, how narrow a valley is", narrow);
-    this.k = hand("k", "K, memories", { min: 10, max: 200, step: 5, format: String });
-    ui.controls.append(this.noise.root, this.beta.root, this.k.root);
-    const again = () => {
-      now.seed = (now.seed % 999) + 1;
-      touched();
-      this.play();
-    };
-    ui.row.append(push("Teach again, from another start", again));
-    const go = (settings) => () => this.life.show({ ...START, ...settings });
-    tries(ui.hint, "Orange: what it is shown. Try", [
-      ["narrow valleys", go({ beta: 200 })],
-      ["wide valleys", go({ beta: 8 })],
-      ["only 30 memories", go({ k: 30 })],
-      ["no extra noise", go({ noise: 0.1 })],
+    ui.controls.append(
+      hand("noise", "noise at the start (0.1 at the end)", noise),
+      hand("beta", "β, how narrow a valley is", narrow),
+      hand("k", "K, memories", { min: 10, max: 200, step: 5, format: String }),
+    );
+    ui.row.append(this.button("Teach again, from another start", () => ({ seed: (now.seed % 999) + 1 })));
+    this.visits("Orange: what it is shown. Try", [
+      ["narrow valleys", { beta: 200 }],
+      ["wide valleys", { beta: 8 }],
+      ["only 30 memories", { k: 30 }],
+      ["no extra noise", { noise: 0.1 }],
     ]);
   }
 
@@ -403,7 +373,7 @@ class Dinosaur {
     const why =
       "A memory far from the data answers for none of them, so nothing pulls it. " +
       "Noise at the start carries the data to it.";
-    this.life.ask({
+    return {
       question:
         "Suppose we leave the noise at 0.1 all along. " +
         "How many of the 120 memories will never learn anything?",
@@ -414,17 +384,11 @@ class Dinosaur {
       ],
       reply: (key) => `${key === "30" ? "Yes" : "No"}: about thirty. ${why}`,
       asked: { ...START, noise: 0.1 },
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.rewind();
-    return this.life.open({
-      draw: () => this.draw(),
-      state: () => ({ dead: this.trace.at(-1).d, step: this.trace.at(-1).t }),
-    });
+  state() {
+    return { dead: this.trace.at(-1).d, step: this.trace.at(-1).t };
   }
 }
 
@@ -446,17 +410,14 @@ function cross(ink, x, y, hue) {
   ink.stroke();
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Dinosaur, element, options, {
     name: "dinosaur",
     title: "Teach a dinosaur",
     label:
       "Explorable: memories in the plane learn the outline of a dinosaur " +
       "by lowering the energy of noisy points of it",
     ...{ style: STYLE_DINOSAUR, start: START, settingsFrom },
-    play: (after) => view.play(after),
   });
-  const view = new Dinosaur(life);
-  return view.open();
 }

@@ -1,19 +1,6 @@
-import {
-  clamp,
-  colours,
-  explorable,
-  nice,
-  node,
-  numberFrom,
-  numbersFrom,
-  pen,
-  push,
-  random,
-  slider,
-  svg,
-  tries,
-} from "./common.js";
-import { Plane, contours, field, heat, point } from "./landscape.js";
+import { colours, nice, node, numberFrom, numbersFrom, pen, push, random, svg } from "./common.js";
+import { Plane, contours, field, grip, heat } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // A memory of fixed size. It must teach: one list of numbers can stand for all memories; its noise grows
 // with how many different ones there are, and makes valleys that nobody stored.
@@ -212,9 +199,9 @@ const STYLE_FIXED = `
 `;
 const LEVELS = Array.from({ length: 7 }, (_, i) => (i + 1) / 8);
 
-class FixedSize {
+class FixedSize extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.plane = new Plane([-WIDE, WIDE], [-TALL, TALL]);
     const { xs, ys } = this.plane.cells(NX, NY);
     Object.assign(this, { xs, ys });
@@ -235,29 +222,27 @@ class FixedSize {
   }
 
   peg(i) {
-    const { now, touched } = this.life;
-    const to = (x, y) => {
-      now.m[i] = [clamp(x, -WIDE, WIDE), clamp(y, -TALL, TALL)].map((v) => Number(v.toFixed(3)));
-      touched();
-      this.instant();
-    };
-    return point({
-      kind: "memory",
-      label: `Memory ${i + 1}: arrow keys move it`,
-      radius: 6,
-      range: [-WIDE, WIDE],
-      carry: (event) => to(...this.plane.at(event, this.sides[0].over)),
-      nudge: (dx, dy) => to(now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy),
+    const { now } = this;
+    return grip({
+      ...{ kind: "memory", label: `Memory ${i + 1}: arrow keys move it`, radius: 6 },
+      ...{ plane: this.plane, over: this.sides[0].over },
+      at: () => now.m[i],
+      put: (spot) => {
+        now.m[i] = spot;
+        this.turn();
+      },
     });
   }
 
-  measure(y = this.life.now.y) {
-    this.found = look({ ...this.life.now, y }, this.xs, this.ys);
+  /** The list grows to its length. */
+  seek(t) {
+    const { now } = this;
+    this.found = look({ ...now, y: Math.max(1, Math.round(now.y ** t)) }, this.xs, this.ys);
   }
 
   draw() {
-    const { ui, now } = this.life;
-    if (!this.found || !this.plane.resize(this.sides[0].plot)) return;
+    const { ui, now } = this;
+    if (!this.plane.resize(this.sides[0].plot)) return;
     const { plane, found } = this;
     const { energy, paper, ink } = colours(ui.root);
     const low = Math.min(...found.exact);
@@ -290,87 +275,41 @@ class FixedSize {
     return at.map(([cx, cy]) => svg("circle", { class: kind, r, cx: cx.toFixed(1), cy: cy.toFixed(1) }));
   }
 
-  /** The pictures and the words of the settings as they are. */
-  instant() {
-    this.life.halt();
-    this.measure();
-    this.draw();
-    this.life.say(...tell(this.found, this.life.now));
+  told() {
+    return tell(this.found, this.now);
   }
 
-  show() {
-    const { now } = this.life;
-    this.count.show(now.y);
-    this.cold.show(now.beta);
+  pace() {
+    return 1600;
   }
 
-  /** The list grows to its length. */
-  play(after = null) {
-    this.life.halt();
-    this.show();
-    const { y } = this.life.now;
-    const frame = (t) => {
-      this.measure(Math.max(1, Math.round(y ** t)));
-      this.draw();
-    };
-    this.life.film(1600, frame, () => this.life.say(...tell(this.found, this.life.now)), after);
-  }
-
-  /** The answer to the question: the list gets ten times shorter. */
-  shorten(done) {
-    const frame = (t) => {
-      this.life.now.y = Math.round(INITIAL.y * 10 ** -t);
-      this.show();
-      this.measure();
-      this.draw();
-    };
-    this.life.film(2600, frame, () => this.life.say(...tell(this.found, this.life.now)), done);
-  }
-
-  add() {
-    const { now } = this.life;
-    if (now.m.length === MOST) return;
-    now.m.push([...FREE[now.m.length % FREE.length]]);
-    this.life.touched();
-    this.instant();
-  }
-
-  forget() {
-    const { now } = this.life;
-    if (now.m.length === 1) return;
-    now.m.pop();
-    this.life.touched();
-    this.instant();
+  /** One memory more, or one less. */
+  keep(m) {
+    if (m.length >= 1 && m.length <= MOST) this.turn({ m });
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    const turn = (name) => (v) => {
-      now[name] = v;
-      touched();
-      this.instant();
-    };
-    this.count = slider({
-      name: "y",
+    const { ui, now } = this;
+    const many = this.slide("y", {
       label: "frequencies Y (the list has 2Y numbers)",
-      ...{ min: COUNTS[0], max: COUNTS[1], value: now.y, log: true, format: (v) => String(Math.round(v)) },
-      input: (v) => turn("y")(Math.round(v)),
+      ...{ min: COUNTS[0], max: COUNTS[1], log: true, format: (v) => String(Math.round(v)) },
+      input: (v) => this.turn({ y: Math.round(v) }),
     });
-    this.cold = slider({
-      name: "beta",
+    const cold = this.slide("beta", {
       label: "β: how narrow a memory's bowl is",
-      ...{ min: BETAS[0], max: BETAS[1], step: 0.5, value: now.beta, format: (v) => nice(v, 1) },
-      input: turn("beta"),
+      ...{ min: BETAS[0], max: BETAS[1], step: 0.5, format: (v) => nice(v, 1) },
     });
-    ui.controls.append(this.count.root, this.cold.root);
-    const [more, less] = [push("+ memory", () => this.add()), push("− memory", () => this.forget())];
-    ui.row.append(more, less);
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
+    ui.controls.append(many, cold);
+    const more = () => this.keep([...now.m, [...FREE[now.m.length % FREE.length]]]);
+    ui.row.append(
+      push("+ memory", more),
+      push("− memory", () => this.keep(now.m.slice(0, -1))),
+    );
     const heap = ([x, y]) => [-0.06, 0, 0.06].map((d) => [x + d, y + 0.5 * d]);
-    tries(ui.hint, "Drag the memories on the left. Or try", [
-      ["twelve apart in a short list", show({ y: 60, m: [...SIX, ...FREE] })],
-      ["twelve in four heaps", show({ y: 60, m: [SIX[0], SIX[2], SIX[4], FREE[2]].flatMap(heap) })],
-      ["twelve apart in a long list", show({ y: 1000, m: [...SIX, ...FREE] })],
+    this.visits("Drag the memories on the left. Or try", [
+      ["twelve apart in a short list", { y: 60, m: [...SIX, ...FREE] }],
+      ["twelve in four heaps", { y: 60, m: [SIX[0], SIX[2], SIX[4], FREE[2]].flatMap(heap) }],
+      ["twelve apart in a long list", { y: 1000, m: [...SIX, ...FREE] }],
     ]);
   }
 
@@ -378,7 +317,7 @@ class FixedSize {
     const why =
       "The waves of a short list do not cancel where nothing is stored, and their bumps are valleys, too. " +
       "The bowls themselves hardly get wider.";
-    this.life.ask({
+    return {
       question: "The list gets ten times shorter. What will its landscape do?",
       answers: [
         ["blur", "Blur: wider bowls"],
@@ -386,36 +325,23 @@ class FixedSize {
       ],
       reply: (key) => `${key === "false" ? "Yes, it lies." : "It lies."} ${why}`,
       asked: INITIAL,
-      answer: (done) => this.shorten(done),
-    });
+      answer: (done) => this.vary((t) => (this.now.y = Math.round(INITIAL.y * 10 ** -t)), done),
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.measure();
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.sides[0].plot,
-      seen: this.life.ui.stage,
-      state: () => ({
-        ...{ noise: this.found.rho, exact: this.found.wells.length },
-        ...{ nobodys: this.found.nobodys.length, lost: this.found.lost.length },
-      }),
-    });
+  state() {
+    const { rho, wells, nobodys, lost } = this.found;
+    return { noise: rho, exact: wells.length, nobodys: nobodys.length, lost: lost.length };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(FixedSize, element, options, {
     name: "fixedsize",
     title: "A memory of fixed size",
     label: "Explorable: memories in the plane, their landscape, and the one that a list of fixed size has",
     ...{ style: STYLE_FIXED, start: INITIAL, settingsFrom },
     shared: ({ beta, y, m }) => ({ beta, y, m: m.flat() }),
-    play: (after) => view.play(after),
   });
-  const view = new FixedSize(life);
-  return view.open();
 }

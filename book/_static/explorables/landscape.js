@@ -154,3 +154,18 @@ export function point({ kind, label, text = "", radius = 9, range, carry, nudge,
     },
   };
 }
+
+/**
+ * A point (see above) whose place is `at()` and which goes where hands want it, `put([x, y])`, rounded and
+ * no farther than `within`: by a pointer over `over`, by keys in steps. `nudged()` after a key.
+ */
+export function grip({ plane, over, at, put, within = plane, digits = 3, nudged = () => {}, ...rest }) {
+  const { x0, x1, y0, y1 } = within; // as it is now: a picture may zoom out later
+  const to = ([x, y]) => put([clamp(x, x0, x1), clamp(y, y0, y1)].map((v) => Number(v.toFixed(digits))));
+  const nudge = (dx, dy) => {
+    const [x, y] = at();
+    to([x + 0.05 * dx, y + 0.05 * dy]);
+    nudged();
+  };
+  return point({ ...rest, range: [x0, x1], carry: (event) => to(plane.at(event, over)), nudge });
+}

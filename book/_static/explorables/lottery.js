@@ -1,7 +1,6 @@
 import {
   clamp,
   colours,
-  explorable,
   join,
   nice,
   node,
@@ -10,11 +9,10 @@ import {
   pen,
   push,
   random,
-  slider,
   svg,
-  tries,
 } from "./common.js";
-import { Plane, point } from "./landscape.js";
+import { Plane, grip } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // The lottery. It must teach: a sample ends at the memory that is nearest to its first noise, and
 // from far away only the outermost memories are ever nearest.
@@ -208,9 +206,9 @@ const STYLE_LOTTERY = `
 @media (max-width: 480px) { .amx-lottery .board { grid-template-columns: 1fr; } }
 `;
 
-class Lottery {
+class Lottery extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.moment = 0; // how many steps down are shown
     this.plane = new Plane([-1.5, 1.5], [-1.5, 1.5]);
     const label = "Starts of samples; lines part the places that belong to different memories";
@@ -230,42 +228,38 @@ class Lottery {
   }
 
   peg(i) {
-    const { now } = this.life;
-    const to = (x, y) => {
-      now.m[i] = [x, y].map((v) => Number(clamp(v, -1.5, 1.5).toFixed(3)));
-      this.life.touched();
-      this.instant();
-    };
-    const made = point({
-      kind: "memory",
-      label: `Memory ${NAMES[i]}: arrow keys move it`,
-      text: NAMES[i],
-      range: [-1.5, 1.5],
-      carry: (event) => to(...this.plane.at(event, this.over)),
-      nudge: (dx, dy) => to(now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy),
+    const { now } = this;
+    const made = grip({
+      ...{ kind: "memory", label: `Memory ${NAMES[i]}: arrow keys move it`, text: NAMES[i] },
+      ...{ plane: this.plane, over: this.over },
+      at: () => now.m[i],
+      put: (spot) => {
+        now.m[i] = spot;
+        this.turn();
+      },
     });
     this.over.append(made.root);
     return made;
   }
 
   /** Every dot at its start. */
-  rewind() {
-    const { sigma } = this.life.now;
+  compute() {
+    const { sigma } = this.now;
     this.moment = 0;
     this.starts = UNIT.slice(0, SHOWN).map(([x, y]) => [sigma * x, sigma * y]);
     this.dots = this.starts;
     this.count();
   }
 
-  /** All dots `moment` steps down. */
-  goOn(moment) {
-    for (; this.moment < Math.min(STEPS, Math.floor(moment)); this.moment++) {
-      this.dots = this.dots.map((z) => step(z, this.life.now.m));
+  /** All dots some steps down. */
+  seek(t) {
+    for (; this.moment < Math.floor(STEPS * t); this.moment++) {
+      this.dots = this.dots.map((z) => step(z, this.now.m));
     }
   }
 
   count() {
-    this.found = shares(this.life.now.m, this.life.now.sigma);
+    this.found = shares(this.now.m, this.now.sigma);
     this.rows.forEach(({ bar, share }, i) => {
       bar.style.width = `${(100 * this.found[i]).toFixed(1)}%`;
       share.textContent = percent(this.found[i]);
@@ -273,7 +267,7 @@ class Lottery {
   }
 
   draw() {
-    const { ui, now } = this.life;
+    const { ui, now } = this;
     if (!this.plane.resize(this.plot)) return;
     const { plane } = this;
     const tall = 1.5 * clamp(now.sigma, 1, 3);
@@ -302,60 +296,33 @@ class Lottery {
     context.fill();
   }
 
-  say() {
-    this.life.say(...tell(this.life.now.m, this.life.now.sigma));
+  told() {
+    return tell(this.now.m, this.now.sigma);
   }
 
-  /** The starts and their counts at once, for a hand that is on something. */
+  pace() {
+    return 2200;
+  }
+
+  /** The starts and their counts: they say all, before anything went down. */
   instant() {
-    this.life.halt();
-    this.rewind();
-    this.draw();
+    this.show(0);
     this.say();
   }
 
-  play(after = null) {
-    this.life.halt();
-    this.width.show(this.life.now.sigma);
-    this.rewind();
-    const frame = (t) => {
-      this.goOn(STEPS * t);
-      this.draw();
-    };
-    this.life.film(2200, frame, () => this.say(), after);
-  }
-
-  /** The answer to the question: the noise gets ten times wider, and the bars follow. */
-  widen(done) {
-    const frame = (t) => {
-      this.life.now.sigma = Number((INITIAL.sigma * 10 ** t).toPrecision(3));
-      this.width.show(this.life.now.sigma);
-      this.rewind();
-      this.draw();
-    };
-    this.life.film(2600, frame, () => this.say(), done);
-  }
-
   controls() {
-    const { ui, now, touched } = this.life;
-    this.width = slider({
-      name: "sigma",
+    const { ui } = this;
+    const width = this.slide("sigma", {
       label: "width σ of the noise (1: as far out as the memories)",
-      ...{ min: SIGMAS[0], max: SIGMAS[1], value: now.sigma, log: true, format: (v) => nice(v) },
-      input: (v) => {
-        now.sigma = v;
-        touched();
-        this.instant();
-      },
+      ...{ min: SIGMAS[0], max: SIGMAS[1], log: true, format: (v) => nice(v) },
     });
-    ui.controls.append(this.width.root);
+    ui.controls.append(width);
     ui.row.append(push("Let them go downhill", () => this.play()));
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
     const inside = START.map(([x, y], i) => (i === 0 ? [0.4 * x, 0.4 * y] : [x, y]));
-    tries(ui.hint, "Drag the memories. Or try", [
-      ["noise from far away", show({ sigma: 10 })],
-      ["one short memory more", show({ sigma: 3, m: inside })],
-      ["one long memory", show({ sigma: 3, m: [[1.45, 0.4], ...START.slice(1)] })],
+    this.visits("Drag the memories. Or try", [
+      ["noise from far away", { sigma: 10 }],
+      ["one short memory more", { sigma: 3, m: inside }],
+      ["one long memory", { sigma: 3, m: [[1.45, 0.4], ...START.slice(1)] }],
     ]);
   }
 
@@ -363,7 +330,7 @@ class Lottery {
     const why =
       "F is nearest only in a small cell around the middle, and wide noise hardly ever starts there. " +
       "The others have wedges that never end.";
-    this.life.ask({
+    return {
       question:
         "F lies in the middle of the others. The noise gets ten times wider. " +
         "Will F be drawn more often, or less?",
@@ -374,32 +341,27 @@ class Lottery {
       reply: (key) => `${key === "less" ? "Yes, less often." : "Less often."} ${why}`,
       asked: INITIAL,
       answer: (done) => this.widen(done),
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.rewind();
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.plot,
-      seen: this.life.ui.stage,
-      state: () => ({ shares: this.found, steps: this.moment }),
-    });
+  /** The answer: the noise gets ten times wider, and the bars follow. */
+  widen(done) {
+    const grow = (t) => (this.now.sigma = Number((INITIAL.sigma * 10 ** t).toPrecision(3)));
+    this.vary(grow, done, { at: 0 });
+  }
+
+  state() {
+    return { shares: this.found, steps: this.moment };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Lottery, element, options, {
     name: "lottery",
     title: "The lottery",
     label: "Explorable: six memories in the plane and the noise from which samples start",
     ...{ style: STYLE_LOTTERY, start: INITIAL, settingsFrom },
     shared: ({ sigma, m }) => ({ sigma, m: m.flat() }),
-    play: (after) => view.play(after),
   });
-  const view = new Lottery(life);
-  return view.open();
 }

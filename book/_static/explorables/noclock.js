@@ -1,22 +1,7 @@
-import { quadrature } from "./bestfield.js";
-import {
-  choice,
-  clamp,
-  colours,
-  explorable,
-  line,
-  nice,
-  node,
-  numberFrom,
-  pen,
-  push,
-  random,
-  set,
-  slider,
-  svg,
-  tries,
-} from "./common.js";
-import { Plane, point } from "./landscape.js";
+import { bestFieldOf, quadrature } from "./bestfield.js";
+import { colours, line, nice, node, numberFrom, pen, push, random, set, svg } from "./common.js";
+import { Plane, grip } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // A field with no clock. It must teach: descent needs no schedule, only a sum of step sizes; and in the plane
 // the settings that are right for pictures rest beside the data, because a place does not tell its noise.
@@ -87,46 +72,12 @@ export function slope([x, y], points) {
   return [C0 * (x - mx / sum), C0 * (y - my / sum)];
 }
 
-/** The best field for these points as a function of the place: bestfield.js without the curl, and fast. */
-export function bestArrow(points, nodes) {
-  const rows = nodes.flatMap(({ gamma, left, weight, c }) =>
-    points.map(([x, y]) => [
-      x,
-      y,
-      gamma * x,
-      gamma * y,
-      0.5 / left ** 2,
-      Math.log(weight / left ** 2),
-      c / left,
-    ]),
-  );
-  const table = Float64Array.from(rows.flat());
-  const heights = new Float64Array(rows.length);
-  return ([z1, z2]) => {
-    let highest = -Infinity;
-    for (let i = 0, k = 0; i < heights.length; i++, k += 7) {
-      const [d1, d2] = [z1 - table[k + 2], z2 - table[k + 3]];
-      heights[i] = table[k + 5] - (d1 * d1 + d2 * d2) * table[k + 4];
-      if (heights[i] > highest) highest = heights[i];
-    }
-    let [sum, f1, f2] = [0, 0, 0];
-    for (let i = 0, k = 0; i < heights.length; i++, k += 7) {
-      const low = heights[i] - highest;
-      if (low < -40) continue;
-      const p = Math.exp(low);
-      sum += p;
-      f1 += p * table[k + 6] * (z1 - table[k]);
-      f2 += p * table[k + 6] * (z2 - table[k + 1]);
-    }
-    return [f1 / sum, f2 / sum];
-  };
-}
-
 /** The field of some settings, as a function of the place; uphill. */
 export function fieldOf(settings) {
   const points = DATA[settings.data];
   if (settings.field === "slope") return (z) => slope(z, points);
-  return bestArrow(points, gammas(settings));
+  const best = bestFieldOf(points, gammas(settings));
+  return (z) => best(z).field;
 }
 
 /** All states from the start on, until the arrow is no longer than `tol` or the steps are used up. */
@@ -219,45 +170,36 @@ const STYLE_CLOCK = `
 .amx-noclock .start .dot { fill: var(--amx-query); stroke: var(--amx-paper); stroke-width: 2; }
 `;
 
-class NoClock {
+class NoClock extends Explorable {
   constructor(life) {
-    this.life = life;
-    this.share = 1; // of the walks, as shown
+    super(life);
     this.plane = new Plane([-WIDE, WIDE], [-WIDE, WIDE]);
     const label = "Arrows down the field, the ways of forty starts, and the data";
     this.land = node("canvas", { role: "img", "aria-label": label });
     this.data = svg("g");
     this.way = svg("path", { class: "way" });
     this.end = svg("circle", { class: "end", r: 4 });
-    this.start = this.handle();
     this.sum = svg("text", { x: 8, class: "sum" });
-    this.over = svg("svg", {}, this.data, this.way, this.end, this.sum, this.start.root);
+    this.over = svg("svg", {}, this.data, this.way, this.end, this.sum);
+    this.start = this.handle();
+    this.over.append(this.start.root);
     this.plot = node("div", { class: "plot" }, this.land, this.over);
-    life.ui.stage.append(this.plot);
+    this.ui.stage.append(this.plot);
     this.noise = noise();
-    this.compute();
   }
 
   handle() {
-    const { now } = this.life;
-    const to = (x, y) => {
-      [now.x, now.y] = [x, y].map((v) => Number(clamp(v, -WIDE, WIDE).toFixed(2)));
-      this.life.touched();
-      this.instant();
-    };
-    return point({
-      kind: "start",
-      label: "A start of your own: arrow keys move it",
-      radius: 8,
-      range: [-WIDE, WIDE],
-      carry: (event) => to(...this.plane.at(event, this.over)),
-      nudge: (dx, dy) => to(now.x + 0.05 * dx, now.y + 0.05 * dy),
+    return grip({
+      ...{ kind: "start", label: "A start of your own: arrow keys move it", radius: 8, digits: 2 },
+      ...{ plane: this.plane, over: this.over },
+      at: () => [this.now.x, this.now.y],
+      put: ([x, y]) => this.turn({ x, y }),
     });
   }
 
   /** All walks; those of the noise are kept while only the own start moves. */
   compute() {
-    const { now } = this.life;
+    const { now } = this;
     const { x, y, ...rest } = now;
     const key = JSON.stringify(rest);
     if (this.key !== key) {
@@ -302,9 +244,8 @@ class NoClock {
 
   draw() {
     if (!this.plane.resize(this.plot)) return;
-    const { plane } = this;
-    const { now } = this.life;
-    const look = colours(this.life.ui.root);
+    const { plane, now } = this;
+    const look = colours(this.ui.root);
     const context = pen(this.land, plane.w, plane.h);
     context.strokeStyle = look.muted;
     context.globalAlpha = 0.6;
@@ -324,7 +265,7 @@ class NoClock {
 
   /** The part of a walk that has been shown by now: every step takes as long. */
   until(states) {
-    return states.slice(0, 1 + Math.round(this.share * this.life.now.steps));
+    return states.slice(0, 1 + Math.round(this.share * this.now.steps));
   }
 
   drawWalks(context, look) {
@@ -352,81 +293,58 @@ class NoClock {
     context.globalAlpha = 1;
   }
 
-  say() {
-    this.life.say(...tell(this.facts, this.life.now));
+  told() {
+    return tell(this.facts, this.now);
   }
 
-  /** The ends at once, for a hand that is on something. */
-  instant() {
-    this.life.halt();
-    this.compute();
-    this.share = 1;
-    this.draw();
-    this.say();
+  pace() {
+    return 1800;
   }
 
-  play(after = null) {
-    const { now } = this.life;
-    this.life.halt();
-    this.compute();
-    this.share = 0;
-    Object.entries(this.made).forEach(([key, control]) => control.show(now[key]));
-    const frame = (t) => {
-      this.share = t;
-      this.draw();
-    };
-    this.life.film(1800, frame, () => this.say(), after);
+  turn(change, then) {
+    const late = "corner" in change ? { field: "corner" } : {}; // the others have no corner
+    super.turn({ ...change, ...late }, then);
   }
 
-  control(make, name, rest) {
-    const { now, touched } = this.life;
-    const input = (v) => {
-      now[name] = typeof v === "number" ? Number(v.toFixed(4)) : v;
-      if (name === "corner") this.made.field.show((now.field = "corner")); // the others have none
-      touched();
-      this.instant();
-    };
-    const made = make({ name, value: now[name], input, ...rest });
-    this.made[name] = made;
-    this.life.ui.controls.append(made.root);
+  range(name, label, step, digits) {
+    const [min, max] = LIMITS[name];
+    return this.slide(name, {
+      ...{ label, min, max, step, format: (v) => nice(v, digits) },
+      input: (v) => this.turn({ [name]: Number(v.toFixed(4)) }),
+    });
   }
 
   controls() {
-    const { ui } = this.life;
-    this.made = {};
-    const radio = (name, label, options) => this.control(choice, name, { label, options });
-    const range = (name, label, step, digits) => {
-      const [min, max] = LIMITS[name];
-      this.control(slider, name, { label, min, max, step, format: (v) => nice(v, digits) });
-    };
+    const { ui } = this;
     const sets = [
       ["circle", "circle"],
       ["moons", "two moons"],
       ["three", "three points"],
     ];
-    radio("data", "data", sets);
     const fields = [
       ["corner", "best, c with a corner"],
       ["cosine", "best, c a cosine"],
       ["slope", "slope of an energy"],
     ];
-    radio("field", "arrows", fields);
-    range("steps", "steps", 1, 0);
-    range("eta", "step size η", 0.001, 3);
-    range("corner", "corner of c", 0.01, 2);
-    range("tol", "stop when the arrow is shorter than", 0.02, 2);
+    ui.controls.append(
+      this.pick("data", "data", sets),
+      this.pick("field", "arrows", fields),
+      this.range("steps", "steps", 1, 0),
+      this.range("eta", "step size η", 0.001, 3),
+      this.range("corner", "corner of c", 0.01, 2),
+      this.range("tol", "stop when the arrow is shorter than", 0.02, 2),
+    );
     ui.row.append(push("Play from noise", () => this.play()));
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
-    tries(ui.hint, "Drag the orange start. Or try", [
-      ["a late corner", show({ corner: 0.95, steps: 100, eta: 0.01 })],
-      ["half the steps, twice as long", show({ steps: 40, eta: 0.01 })],
-      ["let each stop by itself", show({ corner: 0.95, steps: 150, eta: 0.01, tol: 0.4 })],
-      ["the slope of an energy", show({ field: "slope", eta: 0.02 })],
+    this.visits("Drag the orange start. Or try", [
+      ["a late corner", { corner: 0.95, steps: 100, eta: 0.01 }],
+      ["half the steps, twice as long", { steps: 40, eta: 0.01 }],
+      ["let each stop by itself", { corner: 0.95, steps: 150, eta: 0.01, tol: 0.4 }],
+      ["the slope of an energy", { field: "slope", eta: 0.02 }],
     ]);
   }
 
   question() {
-    this.life.ask({
+    return {
       question:
         "Forty points on a circle, the best field there is, and steps in plenty. " +
         "The corner of c is at 0.8, as for pictures, and t = 1.6. " +
@@ -439,29 +357,20 @@ class NoClock {
         `${key === "inside" ? "Yes, inside." : "Inside it."} Two numbers do not tell how much noise is in ` +
         "them. A place on the circle may still be half noise, and those chances pull to the middle.",
       asked: { ...INITIAL, eta: 0.02 },
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.plot,
-      state: () => ({ share: this.share, ...this.facts, end: this.mine.at(-1) }),
-    });
+  state() {
+    return { share: this.share, ...this.facts, end: this.mine.at(-1) };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(NoClock, element, options, {
     name: "noclock",
     title: "A field with no clock",
     label: "Explorable: starts that go down a field of arrows in the plane, and what stops them",
     ...{ style: STYLE_CLOCK, start: INITIAL, settingsFrom },
-    play: (after) => view.play(after),
   });
-  const view = new NoClock(life);
-  return view.open();
 }

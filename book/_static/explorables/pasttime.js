@@ -1,20 +1,6 @@
-import {
-  choice,
-  clamp,
-  colours,
-  explorable,
-  nice,
-  node,
-  numberFrom,
-  numbersFrom,
-  pen,
-  push,
-  random,
-  slider,
-  svg,
-  tries,
-} from "./common.js";
-import { Plane, point } from "./landscape.js";
+import { clamp, colours, nice, node, numberFrom, numbersFrom, pen, push, random, svg } from "./common.js";
+import { Plane, grip } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // Past the end of time. It must teach: a sampler is a memory that cools; when its clock stops it rests as
 // a memory does, and when the clock runs on through zero all it made drowns again.
@@ -179,6 +165,8 @@ const STYLE_PAST = `
 `;
 
 /** One of the two pictures: its samples on a canvas, memories and bells above. */
+const REACH = { x0: -1.5, x1: 1.5, y0: -1.5, y1: 1.5 }; // of the memories
+
 class Board {
   constructor(title, label) {
     this.plane = new Plane([-2.6, 2.6], [-2.6, 2.6]);
@@ -230,9 +218,9 @@ class Board {
   }
 }
 
-class PastTime {
+class PastTime extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.starts = noise();
     this.time = 0; // what is shown; the setting is where it goes
     this.left = new Board("a memory, cold from the start", "Sixty states of a memory and five stored points");
@@ -243,40 +231,34 @@ class PastTime {
     this.marks = START.map(() => svg("circle", { class: "mark", r: 5 }));
     this.left.over.append(...this.marks);
     this.pegs = START.map((_, i) => this.peg(i));
-    life.ui.stage.append(node("div", { class: "boards" }, this.left.root, this.right.root));
-    this.compute();
+    this.ui.stage.append(node("div", { class: "boards" }, this.left.root, this.right.root));
   }
 
   peg(i) {
-    const { now } = this.life;
-    const to = (x, y) => {
-      now.m[i] = [x, y].map((v) => Number(clamp(v, -1.5, 1.5).toFixed(3)));
-      this.life.touched();
-      this.instant();
-    };
-    const made = point({
-      kind: "memory",
-      label: `Memory ${NAMES[i]}: arrow keys move it`,
-      text: NAMES[i],
-      radius: 8,
-      range: [-1.5, 1.5],
-      carry: (event) => to(...this.right.plane.at(event, this.right.over)),
-      nudge: (dx, dy) => to(now.m[i][0] + 0.05 * dx, now.m[i][1] + 0.05 * dy),
+    const { now, right } = this;
+    const made = grip({
+      ...{ kind: "memory", label: `Memory ${NAMES[i]}: arrow keys move it`, text: NAMES[i], radius: 8 },
+      ...{ plane: right.plane, over: right.over, within: REACH },
+      at: () => now.m[i],
+      put: (spot) => {
+        now.m[i] = spot;
+        this.turn();
+      },
     });
-    this.right.over.append(made.root);
+    right.over.append(made.root);
     return made;
   }
 
   compute() {
-    const { m, past } = this.life.now;
+    const { m, past } = this.now;
     this.films = [memory(this.starts, m), sampler(this.starts, m, past)];
     this.widths = widths(past);
   }
 
   draw() {
-    const { m } = this.life.now;
+    const { m } = this.now;
     const at = frameOf(this.time);
-    const look = colours(this.life.ui.root);
+    const look = colours(this.ui.root);
     this.left.draw(this.films[0], at, m, NARROWEST, look);
     this.right.draw(this.films[1], at, m, this.widths[at], look);
     this.pegs.forEach((peg, i) => peg.show(this.right.plane, m[i]));
@@ -285,75 +267,45 @@ class PastTime {
       mark.setAttribute("cx", cx);
       mark.setAttribute("cy", cy);
     });
-    this.clock.show(this.time);
+    this.hands.time.show(this.time);
   }
 
-  say() {
-    this.life.say(...tell(this.films[1], this.life.now));
+  seek(t) {
+    this.time = this.now.time * t;
   }
 
-  /** The moment that is set, at once, for a hand that is on something. */
-  instant() {
-    this.life.halt();
-    this.compute();
-    this.time = this.life.now.time;
-    this.draw();
-    this.say();
+  told() {
+    return tell(this.films[1], this.now);
   }
 
-  play(after = null, from = 0) {
-    this.life.halt();
-    this.compute();
-    this.ways.show(this.life.now.past);
-    const to = this.life.now.time;
-    const frame = (t) => {
-      this.time = from + (to - from) * t;
-      this.draw();
-    };
-    this.life.film(2600 * Math.max(0.2, Math.abs(to - from)), frame, () => this.say(), after);
+  pace() {
+    return 2600 * Math.max(0.2, this.now.time);
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    this.clock = slider({
-      name: "time",
+    const { ui } = this;
+    const clock = this.slide("time", {
       label: "time of the sampler (1: its end, T)",
-      ...{ min: 0, max: LATEST, step: 1 / STEPS, value: now.time },
-      format: (v) => `${nice(v)} T`,
-      input: (v) => {
-        now.time = Number(v.toFixed(4));
-        touched();
-        this.instant();
-      },
+      ...{ min: 0, max: LATEST, step: 1 / STEPS, format: (v) => `${nice(v)} T` },
+      input: (v) => this.turn({ time: Number(v.toFixed(4)) }),
     });
-    this.clock.mark([1]);
-    this.ways = choice({
-      name: "past",
-      label: "past T, its clock",
-      options: [
-        ["hold", "stands still"],
-        ["on", "runs on"],
-        ["again", "starts again"],
-      ],
-      value: now.past,
-      input: (key) => {
-        now.past = key;
-        touched();
-        this.instant();
-      },
-    });
-    ui.controls.append(this.clock.root, this.ways.root);
+    this.hands.time.mark([1]);
+    const past = this.pick("past", "past T, its clock", [
+      ["hold", "stands still"],
+      ["on", "runs on"],
+      ["again", "starts again"],
+    ]);
+    ui.controls.append(clock, past);
     ui.row.append(push("Play from noise", () => this.play()));
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
-    tries(ui.hint, "Numbers count the samples nearest to each memory. Drag one, or the time. Or try", [
-      ["half-way", show({ time: 0.5 })],
-      ["clock runs on", show({ time: 1.6, past: "on" })],
-      ["clock starts again", show({ time: 1.3, past: "again" })],
+    this.visits("Numbers count the samples nearest to each memory. Drag one, or the time. Or try", [
+      ["half-way", { time: 0.5 }],
+      ["clock runs on", { time: 1.6, past: "on" }],
+      ["clock starts again", { time: 1.3, past: "again" }],
     ]);
   }
 
   question() {
-    this.life.ask({
+    return {
       question:
         "At T the sampler stops, and each sample is at a memory. Suppose nobody stops it, and its " +
         "clock runs on, through zero. What will the samples do?",
@@ -365,37 +317,27 @@ class PastTime {
         `${key === "leave" ? "Yes, they leave." : "They leave."} A sampler goes by its width of noise; ` +
         "behind zero the width grows again, and pushes. A memory has no clock, and stays.",
       asked: { ...INITIAL, time: 1.6, past: "on" },
-      answer: (done) => this.play(done, 0.8),
-    });
+      answer: (done) => this.play(done, { from: 0.5 }), // shortly before T
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.right.plot,
-      seen: this.life.ui.stage,
-      state: () => ({
-        time: this.time,
-        past: this.life.now.past,
-        width: this.widths[frameOf(this.time)],
-        ...facts(this.films[1], this.life.now.m, this.time),
-      }),
-    });
+  state() {
+    return {
+      time: this.time,
+      past: this.now.past,
+      width: this.widths[frameOf(this.time)],
+      ...facts(this.films[1], this.now.m, this.time),
+    };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(PastTime, element, options, {
     name: "pasttime",
     title: "Past the end of time",
     label: "Explorable: a memory and a diffusion sampler side by side, and a slider of time",
     ...{ style: STYLE_PAST, start: INITIAL, settingsFrom },
     shared: ({ time, past, m }) => ({ time, past, m: m.flat() }),
-    play: (after) => view.play(after),
   });
-  const view = new PastTime(life);
-  return view.open();
 }

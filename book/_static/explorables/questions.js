@@ -1,21 +1,6 @@
-import {
-  choice,
-  clamp,
-  colours,
-  explorable,
-  line,
-  nice,
-  node,
-  numberFrom,
-  pen,
-  push,
-  set,
-  size,
-  slider,
-  svg,
-  tries,
-} from "./common.js";
+import { clamp, colours, line, nice, node, numberFrom, pen, set, size, svg } from "./common.js";
 import { Plane, field, heat, point } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // One energy, three questions. It must teach: one energy of pairs answers "how high at nine?",
 // "when is it three metres?" and "is this note right?", and all that differs is what is held still.
@@ -238,12 +223,10 @@ const STYLE_QUESTIONS = `
 
 const MARGIN = 26; // left of the picture, for its numbers
 
-class Questions {
+class Questions extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.plane = new Plane([0, HOURS], METRES);
-    this.path = descend(life.now);
-    this.moment = 0; // how much of the way is shown, 0..1
     this.land = node("canvas", { role: "img", "aria-label": "Energy of hour and height" });
     this.dots = svg("g");
     this.marks = svg("g");
@@ -255,7 +238,7 @@ class Questions {
     this.ticks = svg("svg", { "aria-hidden": "true" });
     const label = "Energy along the free line, or over the steps";
     this.slice = svg("svg", { role: "img", "aria-label": label });
-    life.ui.stage.append(this.plot, this.ticks, this.slice);
+    this.ui.stage.append(this.plot, this.ticks, this.slice);
     this.over.addEventListener("click", (event) => {
       if (event.target.closest(".grip")) return;
       this.put(...this.plane.at(event, this.over));
@@ -264,7 +247,7 @@ class Questions {
   }
 
   handle() {
-    const { now, soon } = this.life;
+    const { now } = this;
     return point({
       kind: "grip",
       label: "Start: arrow keys move it, Enter lets it go",
@@ -273,7 +256,7 @@ class Questions {
       carry: (event) => this.put(...this.plane.at(event, this.over)),
       nudge: (dx, dy) => {
         this.put(now.x + 0.5 * dx, now.y + 0.1 * dy);
-        soon();
+        this.life.soon();
       },
       go: () => this.play(),
     });
@@ -281,23 +264,23 @@ class Questions {
 
   /** The start goes to (x, y); the way from there waits. */
   put(x, y) {
-    const { now, touched, halt } = this.life;
+    const { now, life } = this;
     now.x = Number(clamp(x, 0, HOURS).toFixed(2));
     now.y = Number(clamp(y, ...METRES).toFixed(2));
-    touched();
-    halt();
-    this.path = descend(now);
-    this.moment = 0;
+    life.touched();
+    life.halt();
+    this.compute();
+    this.seek(0);
     this.drawMarks();
-    this.drawWay();
+    this.frame();
   }
 
   drawLand() {
     if (!this.plane.resize(this.plot)) return;
     const { w, h } = this.plane;
-    const c = colours(this.life.ui.root);
+    const c = colours(this.ui.root);
     const [nx, ny] = [Math.round(w / 4), Math.round(h / 4)];
-    const grid = field(energies(this.plane.cells(nx, ny), this.life.now), nx, ny);
+    const grid = field(energies(this.plane.cells(nx, ny), this.now), nx, ny);
     grid.high = grid.low + 2.2; // everything above looks alike: what matters is near the notes
     const depth = (share) => 0.6 * (1 - Math.sqrt(share)) ** 1.1;
     heat(pen(this.land, w, h), grid, { w, h, colour: c.energy, paper: c.paper, depth });
@@ -323,7 +306,7 @@ class Questions {
   }
 
   drawMarks() {
-    const { now } = this.life;
+    const { now } = this;
     const { plane } = this;
     const { w, h } = plane;
     const [x, y] = plane.to([now.x, now.y]);
@@ -342,22 +325,22 @@ class Questions {
   }
 
   /** The part of the way that is shown, and the panel below. */
-  drawWay() {
+  frame() {
     const { path, plane } = this;
-    const t = this.moment * (path.length - 1);
+    const t = this.share * (path.length - 1);
     const k = Math.floor(t);
     const next = path[Math.min(k + 1, path.length - 1)];
     this.here = path[k].map((v, d) => v + (t - k) * (next[d] - v));
     this.way.setAttribute("d", line([...path.slice(0, k + 1), this.here].map((p) => plane.to(p))));
     const [cx, cy] = plane.to(this.here);
     set(this.end, { cx, cy });
-    if (this.life.now.ask === "none") this.drawSteps(t);
+    if (this.now.ask === "none") this.drawSteps(t);
     else this.drawLine();
   }
 
   /** The energy along the line that is free. */
   drawLine() {
-    const { now } = this.life;
+    const { now } = this;
     const along = now.ask === "x" ? 1 : 0;
     const [low, high] = along ? METRES : [0, HOURS];
     const at = (u) => energy(along ? [now.x, u] : [u, now.y], now);
@@ -371,7 +354,7 @@ class Questions {
 
   /** The energy step by step. */
   drawSteps(t) {
-    const { now } = this.life;
+    const { now } = this;
     const points = this.path.map((p, i) => [i, energy(p, now)]);
     const ends = [0, Math.max(1, this.path.length - 1)];
     const dot = [t, energy(this.here, now)];
@@ -400,85 +383,54 @@ class Questions {
   draw() {
     this.drawLand();
     this.drawMarks();
-    this.drawWay();
+    this.frame();
   }
 
-  rewind() {
-    const { now, halt } = this.life;
-    halt();
-    this.path = descend(now);
-    this.moment = 0;
-    this.beta.show(now.beta);
-    this.mix.show(now.mix);
-    this.ask.show(now.ask);
-    this.draw();
+  compute() {
+    this.path = descend(this.now);
   }
 
-  play(after = null) {
-    this.rewind();
-    const frame = (t) => {
-      this.moment = 1 - (1 - t) ** 2;
-      this.drawWay();
-    };
-    const end = () => this.life.say(...tell(this.path, this.life.now));
-    this.life.film(Math.min(2600, 500 + 90 * this.path.length), frame, end, after);
+  /** Fast at first, then slower. */
+  seek(t) {
+    this.share = 1 - (1 - t) ** 2;
+  }
+
+  told() {
+    return tell(this.path, this.now);
+  }
+
+  pace() {
+    return Math.min(2600, 500 + 90 * this.path.length);
   }
 
   controls() {
-    const { ui, now, touched, soon } = this.life;
-    const moved = (key) => (value) => {
-      now[key] = value;
-      touched();
-      this.rewind();
-      soon();
-    };
-    this.beta = slider({
-      name: "beta",
-      label: "β, how sharp the notes are",
-      ...{ min: 0.5, max: 200, log: true, value: now.beta, format: (x) => nice(x, x < 10 ? 1 : 0) },
-      input: moved("beta"),
-    });
-    this.mix = slider({
-      name: "mix",
-      label: "λ, the say of the hour",
-      ...{ min: 0.02, max: 0.98, step: 0.02, value: now.mix, format: (x) => nice(x) },
-      input: moved("mix"),
-    });
-    const again = (change) => {
-      Object.assign(now, change);
-      touched();
-      this.play();
-    };
-    this.ask = choice({
-      name: "ask",
-      label: "Hold still",
-      value: now.ask,
-      options: [
-        ["x", "the hour"],
-        ["y", "the height"],
-        ["none", "nothing"],
-      ],
-      input: (key) => again({ ask: key }),
-    });
-    ui.controls.append(this.beta.root, this.mix.root);
-    ui.row.append(
-      this.ask.root,
-      push("Run again", () => again({})),
+    const { ui } = this;
+    const sharp = { min: 0.5, max: 200, log: true, format: (x) => nice(x, x < 10 ? 1 : 0) };
+    const mix = { min: 0.02, max: 0.98, step: 0.02, format: (x) => nice(x) };
+    const still = [
+      ["x", "the hour"],
+      ["y", "the height"],
+      ["none", "nothing"],
+    ];
+    ui.controls.append(
+      this.slide("beta", { label: "β, how sharp the notes are", then: "soon", ...sharp }),
+      this.slide("mix", { label: "λ, the say of the hour", then: "soon", ...mix }),
     );
+    ui.row.append(this.pick("ask", "Hold still", still, "play"), this.button("Run again"));
+    const from = (settings) => () => ({ ...this.now, beta: 10, mix: 0.3, ...settings });
+    this.visits("Drag the orange start, or click anywhere. Or", [
+      ["ask for 3 m in the morning", from({ ask: "y", x: 7, y: 3 })],
+      ["in the evening", from({ ask: "y", x: 19, y: 3 })],
+      ["mend a slip of the pen", from({ ask: "none", x: 12, y: 3 })],
+      ["make it too sharp", from({ ask: "none", x: 12, y: 1.4, beta: 150 })],
+    ]);
   }
 
-  suggestions() {
-    const go = (settings) => () => this.life.show({ ...this.life.now, beta: 10, mix: 0.3, ...settings });
-    tries(this.life.ui.hint, "Drag the orange start, or click anywhere. Or", [
-      ["ask for 3 m in the morning", go({ ask: "y", x: 7, y: 3 })],
-      ["in the evening", go({ ask: "y", x: 19, y: 3 })],
-      ["mend a slip of the pen", go({ ask: "none", x: 12, y: 3 })],
-      ["make it too sharp", go({ ask: "none", x: 12, y: 1.4, beta: 150 })],
-    ]);
+  question() {
     const why =
       "The mean of four right answers is a wrong one. The descent went to one of the four rings instead; " +
       "where you start decides which.";
-    this.life.ask({
+    return {
       question:
         "When is the water 3 m high? It rises and falls twice a day. " +
         "What will a method say that averages over all notes near 3 m?",
@@ -489,31 +441,22 @@ class Questions {
       reply: (key) =>
         `${key === "low" ? "Yes: the vermilion cross." : "No: look for the vermilion cross."} ${why}`,
       asked: { ...START, ask: "y", x: 10.5, y: 3 },
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.suggestions();
-    this.rewind();
-    return this.life.open({
-      draw: () => this.draw(),
-      state: () => ({ x: this.here[0], y: this.here[1], valleys: this.found, steps: this.path.length - 1 }),
-    });
+  state() {
+    return { x: this.here[0], y: this.here[1], valleys: this.found, steps: this.path.length - 1 };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Questions, element, options, {
     name: "questions",
     title: "One energy, three questions",
     label:
       "Explorable: a notebook of hours and water heights as an energy in the plane; " +
       "hold the hour, the height or nothing, and go downhill",
     ...{ style: STYLE_QUESTIONS, start: START, settingsFrom },
-    play: (after) => view.play(after),
   });
-  const view = new Questions(life);
-  return view.open();
 }

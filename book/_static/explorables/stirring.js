@@ -1,9 +1,8 @@
+import { bestFieldOf, legendre, quadrature } from "./bestfield.js";
 import {
-  choice,
   clamp,
   colours,
   draggable,
-  explorable,
   line,
   nice,
   node,
@@ -14,12 +13,10 @@ import {
   rgb,
   set,
   size,
-  slider,
   svg,
-  tries,
 } from "./common.js";
-import { bestField, bestFieldAndCurl, legendre, quadrature } from "./bestfield.js";
-import { Plane, point } from "./landscape.js";
+import { Plane, grip } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // Stirring the field. It must teach: walk round a closed loop and add up the climb. With the slope of one
 // energy it comes back to nothing; with the best field there is it does not, and what is left is the curl
@@ -84,14 +81,21 @@ export function slope([z1, z2], points) {
   return [s1 / sum, s2 / sum];
 }
 
+const fields = (nodes, turned) =>
+  Object.fromEntries(
+    Object.entries(DATA).map(([name, points]) => [name, bestFieldOf(points, nodes, turned)]),
+  );
+const ARROWS = fields(FINE, false);
+const [TURNING, TURNING_FAIR, TURNING_ROUGH] = [FINE, FAIR, ROUGH].map((nodes) => fields(nodes, true));
+
 /** The arrow at a place: of the best field, or of the slope. */
 export function arrow(place, { field, data }) {
-  return field === "slope" ? slope(place, DATA[data]) : bestField(place, DATA[data], FINE);
+  return field === "slope" ? slope(place, DATA[data]) : ARROWS[data](place).field;
 }
 
 /** How much the field turns at a place: d1 f2 - d2 f1. */
-export function turning(place, { field, data }, nodes = FINE) {
-  return field === "slope" ? 0 : bestFieldAndCurl(place, DATA[data], nodes).curl;
+export function turning(place, { field, data }, best = TURNING) {
+  return field === "slope" ? 0 : best[data](place).curl;
 }
 
 const pairs = (list) => Array.from({ length: list.length / 2 }, (_, i) => [list[2 * i], list[2 * i + 1]]);
@@ -144,7 +148,7 @@ export function inside(settings) {
     for (let i = 0; i < round; i++) {
       const t = (2 * Math.PI * i) / round;
       const place = [x + radius * Math.cos(t), y + radius * Math.sin(t)];
-      sum += turning(place, settings, FAIR) * ((weight * r) / 2) * radius * ((2 * Math.PI) / round);
+      sum += turning(place, settings, TURNING_FAIR) * ((weight * r) / 2) * radius * ((2 * Math.PI) / round);
     }
   }
   return sum;
@@ -227,10 +231,9 @@ const STYLE_STIR = `
 `;
 const TALL = 210; // the gauge, in page pixels
 
-class Stirring {
+class Stirring extends Explorable {
   constructor(life) {
-    this.life = life;
-    this.share = 0; // of the walk, as shown
+    super(life);
     this.plane = new Plane([-WIDE, WIDE], [-WIDE, WIDE]);
     const label = "Arrows of a field in the plane; colour where they turn";
     this.land = node("canvas", { role: "img", "aria-label": label });
@@ -238,39 +241,31 @@ class Stirring {
     this.start = svg("circle", { class: "start", r: 6 });
     this.walker = svg("circle", { class: "walker", r: 6 });
     this.data = svg("g");
+    this.over = svg("svg", {}, this.data, this.loop, this.start, this.walker);
     this.centre = this.handle();
-    this.over = svg("svg", {}, this.data, this.loop, this.start, this.walker, this.centre.root);
+    this.over.append(this.centre.root);
     this.plot = node("div", { class: "plot" }, this.land, this.over);
     this.gauge = svg("svg", { role: "img", "aria-label": "The climb along the way so far" });
     const left = node("div", {}, node("p", { class: "small" }, "walk round, against the clock"), this.plot);
     const right = node("div", {}, node("p", { class: "small" }, "what we climbed so far"), this.gauge);
-    life.ui.stage.append(node("div", { class: "boards" }, left, right));
+    this.ui.stage.append(node("div", { class: "boards" }, left, right));
     this.byHand();
-    this.compute();
   }
 
   /** The middle of the circle, which hands can move. */
   handle() {
-    const { now } = this.life;
-    const to = (x, y) => {
-      [now.x, now.y] = [x, y].map((v) => Number(clamp(v, -WIDE, WIDE).toFixed(2)));
-      this.life.touched();
-      this.instant();
-    };
-    return point({
-      kind: "centre",
-      label: "Middle of the loop: arrow keys move it",
-      radius: 7,
-      range: [-WIDE, WIDE],
-      carry: (event) => to(...this.plane.at(event, this.over)),
-      nudge: (dx, dy) => to(now.x + 0.05 * dx, now.y + 0.05 * dy),
+    return grip({
+      ...{ kind: "centre", label: "Middle of the loop: arrow keys move it", radius: 7, digits: 2 },
+      ...{ plane: this.plane, over: this.over },
+      at: () => [this.now.x, this.now.y],
+      put: ([x, y]) => this.turn({ x, y }),
       go: () => this.life.soon(),
     });
   }
 
   /** A loop drawn by a finger: its corners, no nearer to one another than a step. */
   byHand() {
-    const { now } = this.life;
+    const { now } = this;
     let drawn = null;
     const move = (event) => {
       if (now.loop !== "hand") return;
@@ -279,17 +274,13 @@ class Stirring {
       const last = drawn.slice(-2);
       if (last.length && Math.hypot(spot[0] - last[0], spot[1] - last[1]) < 0.12) return;
       if (drawn.length < 2 * MOST) drawn.push(...spot);
-      if (drawn.length >= 6) {
-        now.hand = [...drawn];
-        this.life.touched();
-        this.instant();
-      }
+      if (drawn.length >= 6) this.turn({ hand: [...drawn] });
     };
     draggable(this.over, move, () => now.loop === "hand" && this.life.soon());
   }
 
   compute() {
-    const { now } = this.life;
+    const { now } = this;
     this.path = pieces(now).map(([place]) => place);
     this.heights = climbs(now);
     this.facts = facts(this.heights);
@@ -297,14 +288,14 @@ class Stirring {
 
   /** Colours and arrows change only with the field; they are kept as a picture. */
   drawField(look) {
-    const { field, data } = this.life.now;
+    const { field, data } = this.now;
     const { w, h } = this.plane;
     const context = pen(this.land, w, h);
     const n = 54;
     const { xs, ys } = this.plane.cells(n, n);
     if (this.turned?.key !== `${field} ${data}`) {
       const curls = Float64Array.from({ length: n * n }, (_, p) =>
-        turning([xs[p % n], ys[Math.floor(p / n)]], { field, data }, ROUGH),
+        turning([xs[p % n], ys[Math.floor(p / n)]], { field, data }, TURNING_ROUGH),
       );
       this.turned = { key: `${field} ${data}`, curls };
     }
@@ -337,7 +328,7 @@ class Stirring {
 
   /** An arrow down the field, as samples go; its length says how steep it is. */
   stroke(context, place) {
-    const [f1, f2] = arrow(place, this.life.now);
+    const [f1, f2] = arrow(place, this.now);
     const [x, y] = this.plane.to(place);
     const [u, v] = [(-f1 * this.plane.w) / 620, (f2 * this.plane.w) / 620];
     const far = Math.hypot(u, v);
@@ -352,21 +343,21 @@ class Stirring {
 
   draw() {
     if (!this.plane.resize(this.plot)) return;
-    const { now } = this.life;
+    const { now } = this;
     const { w, h } = this.plane;
     this.plot.dataset.loop = now.loop;
     this.over.setAttribute("viewBox", `0 0 ${w} ${h}`);
-    this.drawField(colours(this.life.ui.root));
+    this.drawField(colours(this.ui.root));
     const mark = ([cx, cy]) => svg("circle", { class: "datum", cx, cy, r: 5 });
     this.data.replaceChildren(...DATA[now.data].map((x) => mark(this.plane.to(x))));
     this.loop.setAttribute("d", `${line(this.path.map((x) => this.plane.to(x)))}Z`);
     this.centre.root.style.visibility = now.loop === "circle" ? "visible" : "hidden";
     this.centre.show(this.plane, [now.x, now.y]);
-    this.drawWalk();
+    this.frame();
   }
 
   /** What moves during the film: the walker and the gauge. */
-  drawWalk() {
+  frame() {
     const put = (made, [cx, cy]) => set(made, { cx, cy });
     const at = Math.round(this.share * (this.heights.length - 1));
     put(this.start, this.plane.to(this.path[0]));
@@ -397,87 +388,45 @@ class Stirring {
     this.gauge.replaceChildren(...parts);
   }
 
-  say() {
-    this.life.say(...tell(this.facts, this.life.now));
+  told() {
+    return tell(this.facts, this.now);
   }
 
-  /** The whole walk at once, for a hand that is on something. */
-  instant() {
-    this.life.halt();
-    this.compute();
-    this.share = 1;
-    this.draw();
-    this.say();
-  }
-
-  play(after = null) {
-    const { now } = this.life;
-    this.life.halt();
-    this.compute();
-    this.share = 0;
-    this.choices.forEach(([key, made]) => made.show(now[key]));
-    this.radius.show(now.r);
-    this.draw();
-    const frame = (t) => {
-      this.share = t;
-      this.drawWalk();
-    };
-    this.life.film(3200, frame, () => this.say(), after);
-  }
-
-  pick(name, label, options) {
-    const { now, touched } = this.life;
-    const input = (key) => {
-      now[name] = key;
-      touched();
-      this.instant();
-    };
-    const made = choice({ name, label, options, value: now[name], input });
-    this.life.ui.controls.append(made.root);
-    return [name, made];
+  pace() {
+    return 3200;
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    this.choices = [
-      this.pick("field", "the arrows", [
-        ["best", "best field there is"],
-        ["slope", "one energy"],
-      ]),
-      this.pick("data", "the data", [
-        ["one", "1 point"],
-        ["three", "3"],
-        ["moons", "2 moons"],
-      ]),
-      this.pick("loop", "the loop", [
-        ["circle", "a circle"],
-        ["hand", "by hand"],
-      ]),
-    ];
-    this.radius = slider({
-      name: "r",
+    const { ui } = this;
+    const field = this.pick("field", "the arrows", [
+      ["best", "best field there is"],
+      ["slope", "one energy"],
+    ]);
+    const data = this.pick("data", "the data", [
+      ["one", "1 point"],
+      ["three", "3"],
+      ["moons", "2 moons"],
+    ]);
+    const loop = this.pick("loop", "the loop", [
+      ["circle", "a circle"],
+      ["hand", "by hand"],
+    ]);
+    const radius = this.slide("r", {
       label: "radius of the circle",
-      ...{ min: 0.1, max: 1.5, step: 0.05, value: now.r },
-      format: (v) => nice(v),
-      input: (v) => {
-        Object.assign(now, { r: v, loop: "circle" });
-        touched();
-        this.choices[2][1].show("circle");
-        this.instant();
-      },
+      ...{ min: 0.1, max: 1.5, step: 0.05, format: (v) => nice(v) },
+      input: (r) => this.turn({ r, loop: "circle" }),
     });
-    ui.controls.append(this.radius.root);
+    ui.controls.append(field, data, loop, radius);
     ui.row.append(push("Walk", () => this.play()));
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
-    tries(ui.hint, "Drag the loop, or draw one by hand. Colour: where arrows turn. Or try", [
-      ["one point", show({ data: "one", x: 0.1, y: 0.9, r: 0.8 })],
-      ["round everything", show({ x: 0, y: 0, r: 1.5 })],
-      ["one energy", show({ field: "slope" })],
+    this.visits("Drag the loop, or draw one by hand. Colour: where arrows turn. Or try", [
+      ["one point", { data: "one", x: 0.1, y: 0.9, r: 0.8 }],
+      ["round everything", { x: 0, y: 0, r: 1.5 }],
+      ["one energy", { field: "slope" }],
     ]);
   }
 
   question() {
-    this.life.ask({
+    return {
       asked: { ...INITIAL, data: "one", x: 0.1, y: 0.9, r: 0.8 },
       question:
         "A single point of data. Every arrow of the best field lies on a straight line through it. Walk " +
@@ -489,31 +438,20 @@ class Stirring {
       reply: (key) =>
         `${key === "no" ? "No, it does not." : "It does not."} All arrows point the right way, but at ` +
         "equal distance they are not equally strong: on one side a place like this is deeper in the noise.",
-      answer: (done) => this.play(done),
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.life.ui.stage,
-      seen: this.life.ui.stage,
-      state: () => ({ share: this.share, ...this.facts, inside: inside(this.life.now) }),
-    });
+  state() {
+    return { share: this.share, ...this.facts, inside: inside(this.now) };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Stirring, element, options, {
     name: "stirring",
     title: "Stirring the field",
     label: "Explorable: arrows in the plane, a loop to walk round, and a gauge of the climb",
     ...{ style: STYLE_STIR, start: INITIAL, settingsFrom, shared },
-    play: (after) => view.play(after),
   });
-  const view = new Stirring(life);
-  return view.open();
 }

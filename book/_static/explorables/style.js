@@ -126,10 +126,6 @@ html[data-theme="dark"] .amx {
 .amx-try { margin-top: .55rem !important; font-size: .86rem; color: var(--amx-muted); }
 .amx-try span { white-space: nowrap; }
 .amx-try .amx-quiet { display: inline; min-height: 0; padding: .2rem 0 !important; }
-.amx-hidden {
-  position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
-  white-space: nowrap;
-}
 .amx[data-still] { border: 0; margin: 0; }
 .amx[data-still] .amx-live { display: none; }
 .amx[data-still] .amx-say { min-height: 0; }

@@ -1,19 +1,5 @@
-import {
-  choice,
-  clamp,
-  draggable,
-  explorable,
-  legend,
-  line,
-  nice,
-  numberFrom,
-  numbersFrom,
-  push,
-  set,
-  size,
-  slider,
-  svg,
-} from "./common.js";
+import { clamp, draggable, legend, line, nice, numberFrom, numbersFrom, set, size, svg } from "./common.js";
+import { Explorable, explorable } from "./life.js";
 
 // TinyBrain, live: a visible layer and a memory layer joined by one synapse. It must teach: a
 // synapse that works both ways gives a network with an energy, and the network comes to rest;
@@ -212,23 +198,21 @@ const MEMORY = 216; // and where the memory neurons begin
 const TALL = 56; // of a bar for tanh = 1
 const KEYS = { ArrowUp: 0.2, ArrowRight: 0.2, ArrowDown: -0.2, ArrowLeft: -0.2 };
 
-class TinyBrain {
+class TinyBrain extends Explorable {
   constructor(life) {
-    this.life = life;
-    this.moment = 0; // which state is shown
-    this.ride = run(life.now);
+    super(life);
     const group = (name) => svg("g", { class: name });
     [this.marks, this.bars, this.wires] = [group("marks"), group("bars"), group("wires")];
     [this.mems, this.lines, this.labels, this.grips] = "mems lines labels grips".split(" ").map(group);
     this.cursor = svg("line", { class: "now" });
     this.plot = svg("svg", {}, this.marks, this.cursor, this.bars, this.wires);
     this.plot.append(this.mems, this.lines, this.labels, this.grips);
-    life.ui.stage.append(this.plot);
+    this.ui.stage.append(this.plot);
     this.handles = START.v.map((_, i) => this.handle(i));
   }
 
   layout() {
-    const w = Math.max(260, this.life.ui.stage.clientWidth);
+    const w = Math.max(260, this.ui.stage.clientWidth);
     const narrow = w < 480;
     const net = narrow ? w : w * 0.44;
     const left = narrow ? 34 : net + 50;
@@ -247,7 +231,7 @@ class TinyBrain {
 
   drawFrame() {
     const { box } = this;
-    const off = this.life.now.way === "one";
+    const off = this.now.way === "one";
     this.drawWires(off);
     this.lines.replaceChildren(...[...PARTS].reverse().map(([key]) => svg("path", { class: key, d: "" })));
     const width = box.right - box.left;
@@ -302,9 +286,9 @@ class TinyBrain {
     return ends.map(tick);
   }
 
-  drawState() {
+  frame() {
     const { ride, box } = this;
-    const t = Math.round(this.moment);
+    const t = this.reached();
     const { v, m } = ride.states[t];
     const bar = (kind, x, width, from, high) => {
       const place = { x: x - width / 2, width, y: Math.min(from, from - high), rx: 2 };
@@ -312,7 +296,7 @@ class TinyBrain {
     };
     const visible = v.map((x, i) => bar("bar", this.across(i, 8), 18, MID, TALL * Math.tanh(x)));
     this.bars.replaceChildren(...visible);
-    const votes = share(m, this.life.now.beta);
+    const votes = share(m, this.now.beta);
     const memory = votes.map((s, mu) => bar("mem", this.across(mu, 3), 32, MEMORY + 24, 26 * s));
     this.mems.replaceChildren(...memory);
     const stride = box.narrow ? 4 : 2;
@@ -329,15 +313,14 @@ class TinyBrain {
   }
 
   handle(i) {
-    const { now, soon } = this.life;
+    const { now } = this;
     const label = `Visible neuron ${i + 1} of the cue: up and down arrows`;
     const names = { role: "slider", tabindex: "0", "aria-label": label };
     const grip = svg("g", { ...names, "aria-valuemin": -3, "aria-valuemax": 3 });
     grip.append(svg("rect", { class: "grip" }), svg("circle", { class: "amx-ring", r: 11 }));
     const put = (x) => {
       now.v[i] = Number(clamp(x, -3, 3).toFixed(1));
-      this.life.touched();
-      this.rewind();
+      this.turn({}, "wait");
     };
     const pointed = (event) => {
       const high = MID - (event.clientY - this.plot.getBoundingClientRect().top);
@@ -348,7 +331,7 @@ class TinyBrain {
       const way = KEYS[event.key];
       if (way) {
         put(now.v[i] + way);
-        soon();
+        this.life.soon();
       } else if (event.key === "Enter" || event.key === " ") this.play();
       else return;
       event.preventDefault();
@@ -358,7 +341,7 @@ class TinyBrain {
   }
 
   drawHandles() {
-    const { v } = this.life.now;
+    const { v } = this.now;
     const width = (this.box.net - 16) / 8;
     this.handles.forEach((grip, i) => {
       const x = this.across(i, 8);
@@ -372,59 +355,39 @@ class TinyBrain {
     this.layout();
     this.drawFrame();
     this.drawHandles();
-    this.drawState();
+    this.frame();
   }
 
-  rewind() {
-    const { now, halt } = this.life;
-    halt();
-    this.ride = run(now);
-    this.moment = 0;
-    this.beta.show(now.beta);
-    this.tau.show(now.tau);
-    this.way.show(now.way);
-    this.draw();
+  compute() {
+    this.ride = run(this.now);
   }
 
-  play(after = null) {
-    this.rewind();
-    const frame = (t) => {
-      this.moment = t * (this.ride.trace.length - 1);
-      this.drawState();
-    };
-    this.life.film(3600, frame, () => this.life.say(...tell(this.ride, this.life.now)), after);
+  /** Which state is shown. */
+  reached() {
+    return Math.round(this.share * (this.ride.trace.length - 1));
+  }
+
+  told() {
+    return tell(this.ride, this.now);
+  }
+
+  pace() {
+    return 3600;
   }
 
   controls() {
-    const { ui, now, touched, soon } = this.life;
+    const { ui } = this;
     const hand = (name, label, min, max) =>
-      slider({
-        ...{ name, label, min, max, log: true, value: now[name], format: (x) => nice(x) },
-        input: (x) => {
-          now[name] = x;
-          touched();
-          this.rewind();
-          soon();
-        },
-      });
-    this.beta = hand("beta", "β, how sharply memories compete", 0.05, 6);
-    this.tau = hand("tau", "τ of the memory layer (visible: 1)", 0.1, 5);
-    const again = (change) => {
-      Object.assign(now, change);
-      touched();
-      this.play();
-    };
-    const options = [
+      this.slide(name, { label, min, max, log: true, format: (x) => nice(x), then: "soon" });
+    ui.controls.append(
+      hand("beta", "β, how sharply memories compete", 0.05, 6),
+      hand("tau", "τ of the memory layer (visible: 1)", 0.1, 5),
+    );
+    const ways = [
       ["both", "both ways"],
       ["one", "one way"],
     ];
-    const input = (way) => again({ way });
-    this.way = choice({ name: "way", label: "The synapse is read", value: now.way, options, input });
-    ui.controls.append(this.beta.root, this.tau.root);
-    ui.row.append(
-      this.way.root,
-      push("Run again", () => again({})),
-    );
+    ui.row.append(this.pick("way", "The synapse is read", ways, "play"), this.button("Run again"));
     ui.hint.append(
       "Drag the orange bars to make another cue; the three memories are A, B and C. Then turn β down " +
         "to 0.1, or read the synapse one way and slow the memory layer down.",
@@ -434,7 +397,7 @@ class TinyBrain {
   question() {
     const why =
       "A calls B, B calls C, C calls A. The weights are as strong as before, but no energy belongs to them.";
-    this.life.ask({
+    return {
       question:
         "Each memory neuron hears its own pattern. Suppose it answers with the pattern of its neighbour " +
         "instead. What will the network do?",
@@ -444,39 +407,23 @@ class TinyBrain {
       ],
       reply: (key) => `${key === "move" ? "Yes" : "No"}: it walks in a circle. ${why}`,
       asked: { ...START, way: "one", beta: 3, tau: 2 },
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.rewind();
-    return this.life.open({
-      draw: () => this.draw(),
-      state: () => {
-        const t = Math.round(this.moment);
-        const rises = this.ride.rises.filter((k) => k <= t).length;
-        return {
-          step: t,
-          energy: this.ride.trace[t].total,
-          rises,
-          overlaps: overlaps(this.ride.states[t].v),
-        };
-      },
-    });
+  state() {
+    const t = this.reached();
+    const rises = this.ride.rises.filter((k) => k <= t).length;
+    return { step: t, energy: this.ride.trace[t].total, rises, overlaps: overlaps(this.ride.states[t].v) };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(TinyBrain, element, options, {
     name: "tinybrain",
     title: "TinyBrain, live",
     label:
       "Explorable: two layers of neurons joined by one synapse come to rest in a low place of their energy",
     ...{ style: STYLE_TINY, start: START, settingsFrom, patience: 400 },
-    play: (after) => view.play(after),
   });
-  const view = new TinyBrain(life);
-  return view.open();
 }

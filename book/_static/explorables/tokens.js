@@ -1,18 +1,5 @@
-import {
-  choice,
-  draggable,
-  explorable,
-  legend,
-  line,
-  nice,
-  numberFrom,
-  numbersFrom,
-  push,
-  set,
-  size,
-  slider,
-  svg,
-} from "./common.js";
+import { draggable, legend, line, nice, numberFrom, numbersFrom, set, size, svg } from "./common.js";
+import { Explorable, explorable } from "./life.js";
 
 // Tokens going downhill: a small Energy Transformer whose tokens can be drawn. It must teach: two
 // terms of one energy pull, attention towards each other and memories towards what is known; both
@@ -60,7 +47,7 @@ export function start(angles) {
 }
 
 /** Layer norm of three numbers, in the plane that is left of them. */
-export function normalise(x) {
+function normalise(x) {
   const r = Math.hypot(x[0], x[1]);
   return [(RADIUS * x[0]) / r, (RADIUS * x[1]) / r];
 }
@@ -258,25 +245,23 @@ const PARTS = [
 ];
 const KEYS = { ArrowUp: 5, ArrowRight: -5, ArrowDown: -5, ArrowLeft: 5 };
 
-class Tokens {
+class Tokens extends Explorable {
   constructor(life) {
-    this.life = life;
-    this.ride = run(life.now);
-    this.moment = 0; // which state is shown
+    super(life);
     const group = (name) => svg("g", { class: name });
     [this.back, this.links, this.ways] = ["back", "links", "ways"].map(group);
     [this.tokens, this.lines, this.labels, this.grips] = ["tokens", "lines", "labels", "grips"].map(group);
     this.cursor = svg("line", { class: "now" });
     this.plot = svg("svg", {}, this.back, this.links, this.ways, this.tokens, this.cursor);
     this.plot.append(this.lines, this.labels, this.grips);
-    life.ui.stage.append(this.plot);
+    this.ui.stage.append(this.plot);
     this.curves = Object.fromEntries(PARTS.map(([key]) => [key, svg("path", { class: key })]));
     this.lines.append(...Object.values(this.curves).reverse());
     this.handles = START.t.map((_, i) => this.handle(i));
   }
 
   layout() {
-    const w = Math.max(260, this.life.ui.stage.clientWidth);
+    const w = Math.max(260, this.ui.stage.clientWidth);
     const narrow = w < 520;
     const side = narrow ? Math.min(w, 330) : Math.min(w * 0.48, 330);
     const [left, right] = [narrow ? 40 : side + 56, w - 8];
@@ -304,7 +289,7 @@ class Tokens {
 
   drawFrame() {
     const { box } = this;
-    const { m } = this.life.now;
+    const { m } = this.now;
     const name = (xi, mu) => {
       const [x, y] = this.onRing(xi, box.ring + 23);
       return svg("text", { class: "mem", x, y: y + 4, opacity: m > 0 ? 1 : 0.35 }, NAMES[mu]);
@@ -336,12 +321,12 @@ class Tokens {
     });
   }
 
-  drawState() {
-    const t = Math.round(this.moment);
+  frame() {
+    const t = this.reached();
     const x = this.ride.states[t];
     const places = x.map((p) => this.at(p));
     this.ways.replaceChildren(...x.map((_, i) => svg("path", { class: "way", d: line(this.track(i, t)) })));
-    this.links.replaceChildren(...(this.life.now.a === 0 ? [] : this.looks(x, places)));
+    this.links.replaceChildren(...(this.now.a === 0 ? [] : this.looks(x, places)));
     const token = (p, i) => {
       const [[x1, y1], [x2, y2]] = [places[i], this.onRing(p)];
       return [
@@ -368,7 +353,7 @@ class Tokens {
   /** A line for each token that another one looks at with an eighth of its attention. */
   looks(x, places) {
     const found = [];
-    attention(x, this.life.now).forEach((weights, c) => {
+    attention(x, this.now).forEach((weights, c) => {
       weights.forEach((p, b) => {
         if (p < 0.12 || b === c) return;
         const [[x1, y1], [x2, y2]] = [places[c], places[b]];
@@ -380,15 +365,14 @@ class Tokens {
   }
 
   handle(i) {
-    const { now, soon } = this.life;
+    const { now } = this;
     const label = `Where token ${i + 1} starts: arrow keys turn it`;
     const names = { role: "slider", tabindex: "0", "aria-label": label };
     const grip = svg("g", { ...names, "aria-valuemin": 0, "aria-valuemax": 360 });
     grip.append(svg("circle", { class: "grip", r: 16 }), svg("circle", { class: "amx-ring", r: 10 }));
     const put = (angle) => {
       now.t[i] = Math.round((angle + 360) % 360);
-      this.life.touched();
-      this.rewind();
+      this.turn({}, "wait");
     };
     const pointed = (event) => {
       const frame = this.plot.getBoundingClientRect();
@@ -400,7 +384,7 @@ class Tokens {
       const way = KEYS[event.key];
       if (way) {
         put(now.t[i] + way);
-        soon();
+        this.life.soon();
       } else if (event.key === "Enter" || event.key === " ") this.play();
       else return;
       event.preventDefault();
@@ -410,7 +394,7 @@ class Tokens {
   }
 
   drawGrips() {
-    const { t } = this.life.now;
+    const { t } = this.now;
     start(t).forEach((p, i) => {
       const [cx, cy] = this.at(p);
       for (const child of this.handles[i].children) set(child, { cx, cy });
@@ -422,58 +406,43 @@ class Tokens {
     this.layout();
     this.drawFrame();
     this.drawGrips();
-    this.drawState();
+    this.frame();
   }
 
-  rewind() {
-    const { now, halt } = this.life;
-    halt();
-    this.ride = run(now);
-    this.moment = 0;
-    this.sliders.forEach(([key, control]) => control.show(now[key]));
-    this.own.show(now.self);
-    this.draw();
+  compute() {
+    this.ride = run(this.now);
   }
 
-  play(after = null) {
-    this.rewind();
-    const frame = (t) => {
-      this.moment = t * STEPS;
-      this.drawState();
-    };
-    this.life.film(3200, frame, () => this.life.say(...tell(this.ride, this.life.now)), after);
+  /** Which state is shown. */
+  reached() {
+    return Math.round(this.share * STEPS);
+  }
+
+  told() {
+    return tell(this.ride, this.now);
+  }
+
+  pace() {
+    return 3200;
   }
 
   controls() {
-    const { ui, now, touched, soon } = this.life;
+    const { ui } = this;
     const hand = (name, label, min, max, log = false) => {
-      const shape = { name, label, min, max, step: 0.1, log };
-      const input = (v) => {
-        now[name] = v;
-        touched();
-        this.rewind();
-        soon();
-      };
-      return [name, slider({ ...shape, value: now[name], format: (v) => nice(v, log ? 2 : 1), input })];
+      const shape = { label, min, max, step: 0.1, log, format: (v) => nice(v, log ? 2 : 1) };
+      return this.slide(name, { ...shape, then: "soon" });
     };
-    this.sliders = [
-      hand("a", "weight of the attention energy", 0, 2),
-      hand("m", "weight of the memory energy", 0, 4),
-      hand("beta", "β, how picky attention is", 0.1, 20, true),
-    ];
-    const again = (change) => {
-      Object.assign(now, change);
-      touched();
-      this.play();
-    };
-    const options = [
+    const own = [
       ["no", "no: B ≠ C"],
       ["yes", "yes"],
     ];
-    const input = (self) => again({ self });
-    this.own = choice({ name: "self", label: "A token may look at itself", value: now.self, options, input });
-    ui.controls.append(...this.sliders.map(([, made]) => made.root), this.own.root);
-    ui.row.append(push("Run again", () => again({})));
+    ui.controls.append(
+      hand("a", "weight of the attention energy", 0, 2),
+      hand("m", "weight of the memory energy", 0, 4),
+      hand("beta", "β, how picky attention is", 0.1, 20, true),
+      this.pick("self", "A token may look at itself", own, "play"),
+    );
+    ui.row.append(this.button("Run again"));
     ui.hint.append(
       "Orange: tokens, drag them to where they should start; the dot on the ring is what the energy sees " +
         "of each. Turn one weight to zero, then the other. Then take only attention, β at 20, and let " +
@@ -485,7 +454,7 @@ class Tokens {
     const why =
       "Every token is happy when others point its way. Attention spreads what is known; " +
       "it knows nothing itself.";
-    this.life.ask({
+    return {
       question: "Switch the memories off. What will attention alone do with twelve tokens that know nothing?",
       answers: [
         ["spread", "Keep them spread out"],
@@ -493,32 +462,21 @@ class Tokens {
       ],
       reply: (key) => `${key === "heap" ? "Yes" : "No"}: they pile up. ${why}`,
       asked: { ...START, ...ANSWERED },
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.rewind();
-    return this.life.open({
-      draw: () => this.draw(),
-      state: () => {
-        const t = Math.round(this.moment);
-        return { step: t, energy: this.ride.trace[t].total, heaps: heaps(this.ride.states[t]) };
-      },
-    });
+  state() {
+    const t = this.reached();
+    return { step: t, energy: this.ride.trace[t].total, heaps: heaps(this.ride.states[t]) };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Tokens, element, options, {
     name: "tokens",
     title: "Tokens going downhill",
     label: "Explorable: twelve tokens move down the sum of an attention energy and a memory energy",
     ...{ style: STYLE_TOKENS, start: START, settingsFrom, patience: 400 },
-    play: (after) => view.play(after),
   });
-  const view = new Tokens(life);
-  return view.open();
 }

@@ -1,5 +1,6 @@
-import { choice, explorable, legend, line, nice, numberFrom, size, slider, svg } from "./common.js";
 import { TOWER_DIGITS, TOWER_MEASURED, TOWER_WEIGHTS } from "./tower_weights.js";
+import { legend, line, nice, numberFrom, size, svg } from "./common.js";
+import { Explorable, explorable } from "./life.js";
 
 // A tower of five floors, live: image 8 x 8, features 12 x 6 x 6, pooled 12 x 3 x 3, hidden 48,
 // name 10. It must teach: one energy answers three kinds of question, depending on what is held;
@@ -221,7 +222,7 @@ export function pixels(states) {
 }
 
 /** What a run shows after so many sweeps: the name it leans to, its share, jumps, rises, the fall. */
-export function seenAt(ride, { sweep, way }) {
+function seenAt(ride, { sweep, way }) {
   const k = 2 * sweep;
   const said = activations(ride.film[k]).label;
   const name = said.indexOf(Math.max(...said));
@@ -305,24 +306,24 @@ const STYLE_TOWER = `
 .amx-tower .now { stroke: var(--amx-edge); stroke-width: 1; }
 `;
 
-class Tower {
+class Tower extends Explorable {
   constructor(life) {
-    this.life = life;
-    this.moment = 2 * life.now.sweep; // which state is shown
+    super(life);
+    this.moment = 0; // which state is shown
     this.plot = svg("svg", {});
-    life.ui.stage.append(this.plot);
+    this.ui.stage.append(this.plot);
   }
 
   /** The run of the present question: the sweep that is shown does not change it. */
   compute() {
-    const { sweep, ...question } = this.life.now;
+    const { sweep, ...question } = this.now;
     const key = JSON.stringify(question);
     if (key !== this.asked) this.ride = run({ ...question, sweep });
     this.asked = key;
   }
 
   layout() {
-    const w = Math.max(260, this.life.ui.stage.clientWidth);
+    const w = Math.max(260, this.ui.stage.clientWidth);
     const narrow = w < 560;
     const pic = narrow ? Math.min(150, w * 0.46) : 176;
     const side = narrow ? w - pic - 22 : 150;
@@ -346,18 +347,23 @@ class Tower {
 
   draw() {
     this.layout();
-    this.show(this.moment);
+    this.frame();
   }
 
-  show(moment) {
-    this.moment = Math.round(moment);
+  /** The slider follows the sweeps. */
+  seek(t) {
+    this.moment = Math.round(2 * this.now.sweep * t);
+    this.hands.sweep.show(Math.floor(this.moment / 2));
+  }
+
+  frame() {
     const states = this.ride.film[this.moment];
     this.plot.replaceChildren(this.picture(states), this.names(states), ...this.curves(), this.key.root);
   }
 
   picture(states) {
     const { pic, top } = this.box;
-    const { seen } = this.life.now;
+    const { seen } = this.now;
     const cell = pic / SIDE;
     const mask = held(seen);
     const cells = pixels(states).map((ink, i) => {
@@ -383,7 +389,7 @@ class Tower {
 
   names(states) {
     const { bars, top, high, side } = this.box;
-    const { told } = this.life.now;
+    const { told } = this.now;
     const row = high / NAMES;
     const long = side - 52;
     const title = svg("text", { class: "strong", x: bars, y: 13 }, told >= 0 ? "name (held)" : "name");
@@ -425,65 +431,35 @@ class Tower {
     ];
   }
 
-  showSettings() {
-    const { now } = this.life;
-    for (const name of ["digit", "told", "sweep", "seen", "way"]) this.hands[name].show(now[name]);
+  told() {
+    return tell(this.ride, this.now);
   }
 
-  say() {
-    this.life.say(...tell(this.ride, this.life.now));
+  pace() {
+    return 250 * this.now.sweep;
   }
 
-  /** Let the sweeps pass, from none to where the slider stands; the slider follows. */
-  play(after = null) {
-    const { now, halt, film } = this.life;
-    halt();
-    this.compute();
-    this.showSettings();
-    this.layout();
-    const frame = (t) => {
-      this.show(2 * now.sweep * t);
-      this.hands.sweep.show(Math.floor(this.moment / 2));
-    };
-    film(250 * now.sweep, frame, () => this.say(), after);
-  }
-
-  /** The state after so many sweeps, at once. */
-  scrub(sweep) {
-    this.life.halt();
-    this.life.now.sweep = sweep;
-    this.life.touched();
-    this.show(2 * sweep);
-    this.say();
+  /** Another question runs to its end. */
+  turn(change, then) {
+    super.turn({ sweep: SWEEPS, ...change }, then);
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    const change = (name) => (value) => {
-      Object.assign(now, { [name]: value, sweep: SWEEPS });
-      touched();
-      this.play();
-    };
-    const hand = (name, label, min, max, more = {}) => {
-      const shape = { name, label, min, max, step: 1, value: now[name], format: String };
-      return slider({ ...shape, input: change(name), ...more });
-    };
-    const pick = (name, label, options) =>
-      choice({ name, label, options, value: now[name], input: change(name) });
-    const named = { format: (k) => (k < 0 ? "none" : `“a ${k}”`) };
-    this.hands = {
-      digit: hand("digit", "Digit (ten it never saw)", 0, 9),
-      told: hand("told", "Name that it is told", -1, 9, named),
-      sweep: hand("sweep", "Sweep", 0, SWEEPS, { input: (k) => this.scrub(k) }),
-      seen: pick("seen", "Held of the picture", SEEN),
-      way: pick("way", "The floors jump", [
-        ["turns", "in turns"],
-        ["once", "all at once"],
-      ]),
-    };
-    const { digit, told, sweep, seen, way } = this.hands;
-    ui.controls.append(digit.root, told.root, sweep.root);
-    ui.row.append(seen.root, way.root);
+    const { ui } = this;
+    const hand = (name, label, min, max, more = { then: "play" }) =>
+      this.slide(name, { label, min, max, step: 1, format: String, ...more });
+    const told = { format: (k) => (k < 0 ? "none" : `“a ${k}”`), then: "play" };
+    ui.controls.append(
+      hand("digit", "Digit (ten it never saw)", 0, 9),
+      hand("told", "Name that it is told", -1, 9, told),
+      hand("sweep", "Sweep", 0, SWEEPS, {}),
+    );
+    const jumps = [
+      ["turns", "in turns"],
+      ["once", "all at once"],
+    ];
+    const seen = this.pick("seen", "Held of the picture", SEEN, "play");
+    ui.row.append(seen, this.pick("way", "The floors jump", jumps, "play"));
     ui.hint.append(
       "Lie to it about the name; hold nothing and give it only a name; let all floors jump at once. " +
         `Of 397 digits that it has not seen it names ${nice(100 * TOWER_MEASURED.named, 0)} % right.`,
@@ -494,7 +470,7 @@ class Tower {
     const why =
       "Name and pixels are only currents to it, and both are held. " +
       "The free pixels settle where they fit both best.";
-    this.life.ask({
+    return {
       question: "Hold the upper half of this 3 and say that it is a 2. What will the tower draw below?",
       answers: [
         ["three", "The rest of a 3"],
@@ -502,35 +478,21 @@ class Tower {
       ],
       reply: (key) => `${key === "two" ? "Yes" : "No"}: the foot of a 2. ${why}`,
       asked: { ...START, told: 2 },
-    });
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.compute();
-    this.life.halt();
-    this.moment = 0;
-    this.draw();
-    return this.life.open({
-      draw: () => this.draw(),
-      state: () => {
-        const sweep = this.moment / 2;
-        return { sweep, ...(Number.isInteger(sweep) ? seenAt(this.ride, { ...this.life.now, sweep }) : {}) };
-      },
-    });
+  state() {
+    const sweep = this.moment / 2;
+    return { sweep, ...(Number.isInteger(sweep) ? seenAt(this.ride, { ...this.now, sweep }) : {}) };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(Tower, element, options, {
     name: "tower",
     title: "A tower of five floors, live",
     label: "Explorable: a memory of five floors completes and names a digit by going down one energy",
     ...{ style: STYLE_TOWER, start: START, settingsFrom },
-    play: (after) => view.play(after),
   });
-  const view = new Tower(life);
-  return view.open();
 }

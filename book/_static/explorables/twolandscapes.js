@@ -1,18 +1,6 @@
-import {
-  clamp,
-  colours,
-  explorable,
-  join,
-  nice,
-  node,
-  numberFrom,
-  numbersFrom,
-  pen,
-  slider,
-  svg,
-  tries,
-} from "./common.js";
+import { clamp, colours, join, nice, node, numberFrom, numbersFrom, pen, svg } from "./common.js";
 import { Plane, contours, field, heat, point } from "./landscape.js";
+import { Explorable, explorable } from "./life.js";
 
 // Two landscapes. It must teach: the same memories under two bowls. One that never ends (LSE) merges its
 // neighbours into averages; one that ends (LSR) keeps them and has a valley for every crowd that feels
@@ -281,75 +269,70 @@ class Land {
   }
 }
 
-class TwoLandscapes {
+class TwoLandscapes extends Explorable {
   constructor(life) {
-    this.life = life;
+    super(life);
     this.shown = life.now.beta; // what the pictures show: during a film it is on its way
-    const parts = { names: NAMES, put: (i, spot, step) => this.put(i, spot, step), go: () => this.release() };
+    const parts = { names: NAMES, put: (i, spot, step) => this.put(i, spot, step), go: () => this.play() };
     this.left = new Land({ ...parts, title: "LSE", energy: lse, ends: false });
     this.right = new Land({ ...parts, title: "LSR", energy: lsr, ends: true });
     this.board = node("div", { class: "board" }, this.left.root, this.right.root);
-    life.ui.stage.append(this.board);
+    this.ui.stage.append(this.board);
   }
 
   put(i, [x, y], step = false) {
-    const { now, touched, soon } = this.life;
+    const { now } = this;
     now.m[i] = inside(step ? [now.m[i][0] + 0.05 * x, now.m[i][1] + 0.05 * y] : [x, y]);
-    touched();
-    this.wait();
-    soon();
+    this.turn({}, "soon");
   }
 
-  measure(beta) {
-    const { m } = this.life.now;
-    this.shown = beta;
-    this.lseFound = lseValleys(m, beta);
-    this.lsrFound = lsrValleys(m, beta);
+  /** Beta rises from one wide valley to where it is set. */
+  seek(t) {
+    const { m, beta } = this.now;
+    const start = Math.min(1, beta);
+    this.shown = t === 1 ? beta : Number((start * (beta / start) ** t).toPrecision(3));
+    this.lseFound = lseValleys(m, this.shown);
+    this.lsrFound = lsrValleys(m, this.shown);
+    this.hands.beta.show(this.shown);
   }
 
   draw() {
-    const look = { m: this.life.now.m, beta: this.shown };
-    this.left.draw(this.life.ui.root, look, this.lseFound);
+    const look = { m: this.now.m, beta: this.shown };
+    this.left.draw(this.ui.root, look, this.lseFound);
     this.right.draw(
-      this.life.ui.root,
+      this.ui.root,
       look,
       this.lsrFound.map((v) => v.x),
     );
   }
 
-  lay(beta) {
-    this.measure(beta);
-    this.beta.show(beta);
-    this.draw();
+  told() {
+    return tell(this.lseFound, this.lsrFound, this.now.m);
   }
 
-  wait() {
-    this.life.halt();
-    this.lay(this.life.now.beta);
+  pace() {
+    return 1600;
   }
 
-  /** Beta rises from one wide valley to where it is set. */
-  release(after = null, milliseconds = 1600) {
-    const { now } = this.life;
+  /** While a memory moves: the landscapes as they are set. */
+  soon() {
+    this.show(1);
+    this.life.soon();
+  }
+
+  instant() {
     this.drawRibbons();
-    const frame = (t) => {
-      const start = Math.min(1, now.beta);
-      this.lay(t === 1 ? now.beta : Number((start * (now.beta / start) ** t).toPrecision(3)));
-    };
-    const end = () => this.life.say(...tell(this.lseFound, this.lsrFound, now.m));
-    this.life.film(milliseconds, frame, end, after);
+    super.instant();
   }
 
-  /** The result at once, after a slider or a memory was moved. */
-  settle() {
+  play(after, how) {
     this.drawRibbons();
-    this.lay(this.life.now.beta);
-    this.life.say(...tell(this.lseFound, this.lsrFound, this.life.now.m));
+    super.play(after, how);
   }
 
   /** How many valleys there are at each beta, as two strips under the slider; counted beside all else. */
   drawRibbons() {
-    const { m } = this.life.now;
+    const { m } = this.now;
     if (this.counted === m.join()) return;
     this.counted = m.join();
     const parts = 90;
@@ -376,28 +359,20 @@ class TwoLandscapes {
   }
 
   controls() {
-    const { ui, now, touched } = this.life;
-    this.beta = slider({
-      name: "beta",
+    const { ui } = this;
+    const sharp = this.slide("beta", {
       label: "β, how sharp. Below: valleys of LSE, and of LSR",
-      ...{ min: BETAS[0], max: BETAS[1], log: true, value: now.beta },
+      ...{ min: BETAS[0], max: BETAS[1], log: true },
       format: (v) => nice(v, v < 10 ? 2 : 1),
-      input: (v) => {
-        now.beta = v;
-        touched();
-        this.life.halt();
-        this.settle();
-      },
     });
     this.ribbons = [0, 1].map(() => node("div", { class: "ribbon", "aria-hidden": "true" }));
-    this.beta.root.append(...this.ribbons);
-    ui.controls.append(this.beta.root);
-    const show = (settings) => () => this.life.show({ ...INITIAL, ...settings });
+    sharp.append(...this.ribbons);
+    ui.controls.append(sharp);
     const triangles = [-0.9, 0.28, -1.142, -0.14, -0.658, -0.14, 0.9, 0.28, 0.658, -0.14, 1.142, -0.14];
-    tries(ui.hint, "Drag the memories. Or try", [
-      ["both alone", show({ beta: 40 })],
-      ["one average", show({ beta: 1 })],
-      ["two too many on the left", show({ beta: 24, m: triangles })],
+    this.visits("Drag the memories. Or try", [
+      ["both alone", { beta: 40 }],
+      ["one average", { beta: 1 }],
+      ["two too many on the left", { beta: 24, m: triangles }],
     ]);
   }
 
@@ -405,7 +380,7 @@ class TwoLandscapes {
     const why =
       "Wherever a pair, a trio or a crowd feels just itself, its mean is a valley. Only one of them is a " +
       "stored memory: at this β the others feel each other.";
-    this.life.ask({
+    return {
       asked: { ...INITIAL, beta: 3 },
       question: "Six memories. At β\u00a0=\u00a03 LSE has one valley, the average of all. And LSR?",
       answers: [
@@ -413,32 +388,21 @@ class TwoLandscapes {
         ["more", "More than six"],
       ],
       reply: (key) => `${key === "more" ? "Yes, fifteen." : "Fifteen."} ${why}`,
-      answer: (done) => this.release(done, 3200),
-    });
+      answer: (done) => this.play(done, { milliseconds: 3200 }),
+    };
   }
 
-  open() {
-    this.controls();
-    this.question();
-    this.wait();
-    return this.life.open({
-      draw: () => this.draw(),
-      watched: this.left.plot,
-      seen: this.life.ui.stage,
-      state: () => ({ lse: this.lseFound, lsr: this.lsrFound.map((v) => v.x), beta: this.shown }),
-    });
+  state() {
+    return { lse: this.lseFound, lsr: this.lsrFound.map((v) => v.x), beta: this.shown };
   }
 }
 
-/** Put the explorable into `element`; returns a handle with `settings()`, `apply(settings)`, `destroy()`. */
+/** Put the explorable into `element`; returns its handle. */
 export function mount(element, options = {}) {
-  const life = explorable(element, options, {
+  return explorable(TwoLandscapes, element, options, {
     name: "twolandscapes",
     title: "Two landscapes",
     label: "Explorable: the energies LSE and LSR of six memories in the plane, side by side over beta",
     ...{ style: STYLE_TWO, start: INITIAL, settingsFrom, shared },
-    play: (after) => view.release(after),
   });
-  const view = new TwoLandscapes(life);
-  return view.open();
 }

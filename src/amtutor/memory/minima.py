@@ -28,12 +28,12 @@ from amtutor.memory.dense import centred, lse_energy, lse_gradient, lse_weights,
 
 __all__ = [
     "Minima",
-    "basins",
     "find_minima",
     "lse_hessian",
     "lse_minima",
     "lsr_minima_1d",
     "minima_1d",
+    "minimum_reached",
 ]
 
 Energy = Callable[[Tensor], Tensor]
@@ -162,7 +162,7 @@ def find_minima(
     return _collect(ground, ends, least, good, merge, certain=False)
 
 
-def basins(
+def minimum_reached(
     energy: Energy,
     starts: Tensor,
     minima: Minima,
@@ -180,7 +180,7 @@ def basins(
 
     >>> bowls = lambda x: lse_energy(x, torch.tensor([[-1.0], [1.0]]), beta=9.0)
     >>> found = find_minima(bowls, torch.tensor([[-1.0], [1.0]]))
-    >>> ends = basins(bowls, torch.tensor([[-0.2], [0.3], [7.0]]), found)
+    >>> ends = minimum_reached(bowls, torch.tensor([[-0.2], [0.3], [7.0]]), found)
     >>> found.positions[ends].flatten().sign()
     tensor([-1.,  1.,  1.])
     """

@@ -174,10 +174,16 @@ def recall(
             record=record,
             callback=None if callback is None else lambda t, z: callback(t, z * unit + centre),
         )
-    # not even the rounding of there and back on what is held
+    return _answer(run, unit, centre, x if clamp == "x" else None, y if clamp == "y" else None, d)
+
+
+def _answer(
+    run: Descent[Tensor], unit: Tensor, centre: Tensor, x: Tensor | None, y: Tensor | None, d: int
+) -> Answer:
+    """A stretched descent in the units of x and y; one that was held stays to the last bit."""
     end = run.state * unit + centre
-    x = x.clone() if clamp == "x" else end[..., :d]
-    y = y.clone() if clamp == "y" else end[..., d:]
+    x = end[..., :d] if x is None else x.clone()
+    y = end[..., d:] if y is None else y.clone()
     path = None
     if run.trajectory is not None:
         path = Trajectory(run.trajectory.states * unit + centre, run.trajectory.energies)

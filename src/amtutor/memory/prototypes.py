@@ -403,7 +403,7 @@ def learn(
     )
     every, film = _check.count("record_every", record_every, least=0), _check.boolean("film", film)
     inner = _check.count("inner", inner, least=0)
-    kept = []
+    kept = _Kept(film)
     with torch.inference_mode(False), torch.no_grad():
         bank = nn.Parameter(memories)
         adam = torch.optim.Adam([bank], lr=_check.positive("lr", lr))
@@ -412,20 +412,36 @@ def learn(
             shake = _draw.normal(clean.shape, generator=generator, dtype=clean.dtype)
             x = clean + anneal(*noise, step, steps) * shake
             if every and step % every == 0:
-                kept.append((step, mean_energy(x, bank, beta=beta), bank.clone() if film else None))
+                kept.note(step, x, bank, beta)
             bank.grad = _gradient(rule, x, clean, bank, beta, inner, generator)
             adam.step()
             bank.copy_(care(bank, points, step + 1))
         if every:
-            kept.append((steps, mean_energy(x, bank, beta=beta), bank.clone() if film else None))
-    when, energies, films = zip(*kept, strict=True) if kept else ((), (), ())
-    return Learned(
-        bank.detach(),
-        torch.stack(energies) if kept else memories.new_zeros(0, *size[:-1]),
-        torch.tensor(when, dtype=torch.int64),
-        torch.stack(films).detach() if film and kept else None,
-        steps * {"energy": 1, "contrastive": inner + 2, "unrolled": 2 * inner}[rule],
-    )
+            kept.note(steps, x, bank, beta)
+    passes = steps * {"energy": 1, "contrastive": inner + 2, "unrolled": 2 * inner}[rule]
+    return Learned(bank.detach(), *kept.stacked(memories.new_zeros(0, *size[:-1])), passes)
+
+
+class _Kept:
+    """What `learn` keeps on its way: steps, energies of batches and, for a film, the memories."""
+
+    def __init__(self, film: bool):
+        self.film = film
+        self.when: list[int] = []
+        self.energies: list[Tensor] = []
+        self.films: list[Tensor] = []
+
+    def note(self, step: int, x: Tensor, bank: Tensor, beta: float) -> None:
+        self.when.append(step)
+        self.energies.append(mean_energy(x, bank, beta=beta))
+        if self.film:
+            self.films.append(bank.detach().clone())
+
+    def stacked(self, nothing: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Energies, steps and memories as tensors; ``nothing`` where none were kept."""
+        energies = torch.stack(self.energies) if self.energies else nothing
+        films = torch.stack(self.films) if self.films else None
+        return energies, torch.tensor(self.when, dtype=torch.int64), films
 
 
 def _gradient(rule: str, x, clean, memories, beta, inner, generator) -> Tensor:

@@ -77,13 +77,9 @@ def tower(
     kernel_size, stride = _check.count("kernel_size", kernel_size), _check.count("stride", stride)
     pool, hidden = _check.count("pool", pool), _check.count("hidden", hidden)
     coupling, look = _check.positive("coupling", coupling), _check.positive("look", look)
-    least = (pool - 1) * stride + kernel_size
-    if min(shape[1:]) < least:
-        raise _check.fail("shape", shape, f"sides of at least {least}, for one pooling window")
+    maps, cells = _maps(shape, channels, kernel_size, stride, pool)
     conv = Conv2d(shape[0], channels, kernel_size, stride=stride, generator=generator)
     pooling = Pool2d(pool, strength=nn.Parameter(torch.tensor(1.0)))
-    maps = (channels, *((n - kernel_size) // stride + 1 for n in shape[1:]))
-    cells = (channels, *(n // pool for n in maps[1:]))
     layers = {
         "image": NeuronLayer(Tanh(), shape),
         "features": NeuronLayer(Tanh(beta=1 / look, learnable=True), maps),
@@ -107,6 +103,15 @@ def tower(
         ("label", Bias(classes)),
     ]
     return HAM(layers, connections)
+
+
+def _maps(shape: tuple[int, ...], channels: int, kernel_size: int, stride: int, pool: int):
+    """Shapes of the features and of what is pooled of them."""
+    least = (pool - 1) * stride + kernel_size
+    if min(shape[1:]) < least:
+        raise _check.fail("shape", shape, f"sides of at least {least}, for one pooling window")
+    maps = (channels, *((n - kernel_size) // stride + 1 for n in shape[1:]))
+    return maps, (channels, *(n // pool for n in maps[1:]))
 
 
 @torch.no_grad()
