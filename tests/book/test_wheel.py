@@ -112,6 +112,9 @@ def test_it_runs_where_it_is_installed(archives, tmp_path):
 def test_it_is_as_heavy_as_the_page_says(archives):
     """Megabytes in book/using.md are those of the wheel, to their last digit and a little zlib."""
     page = (ROOT / "book" / "using.md").read_text("utf-8")
+    for name in ("README.md", "CHANGELOG.md"):
+        (said,) = re.findall(r"(\d+) MB(?: wheel| in all)", (ROOT / name).read_text("utf-8"))
+        assert abs(archives[0].stat().st_size / 1e6 - float(said)) < 0.6, name
     said = {
         name: float(mb) for name, mb in re.findall(r"^\| `?([\w ]+)`? .*\| ([\d.]+) MB", page, re.M)
     }
