@@ -1,87 +1,126 @@
-"""How long the explorables take to answer a hand, on this machine, as it is loaded now.
+"""How much work a frame of the explorables is, on this machine.
 
-    python tools/explorable_speed.py [NAME ...]
+    python tools/explorable_speed.py [NAME ...]     # writes results/explorables.json
 
-Moves each slider from end to end in 40 steps, a step a frame, and prints the milliseconds from
-the hand to the end of the frame that shows its answer, and how many of them scripts take; and of
-the first film, and of the answer to the question, the time from one frame to the next. No test
-asserts these: they belong to a machine and its load.
+Work is what the page's main thread computes, in its own processor time: other programs make a film
+jump, and do not change this. A frame has 16.7 ms at 60 a second; the browser's other threads want
+theirs. For the first film, for the answer to the question, and for each slider that goes from end
+to end in 40 steps, a step a frame: milliseconds a frame of scripts, and of all (style, layout and
+painting as well). No test asserts these: they belong to a machine.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import statistics
+import platform
 import sys
 from pathlib import Path
 
 from shoot import browser, serve
 
-FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "explorables"
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "book" / "_static" / "explorables"
+RECORD = ROOT / "results" / "explorables.json"
 PAGE = """<!doctype html><html data-theme="light"><meta charset="utf-8"><style>body{margin:0}
 </style><div id="place"></div></html>"""
-FRAMES = """async () => {
-  const frames = [];
-  const frame = () => new Promise((next) => requestAnimationFrame(next));
-  let before = await frame();
-  while (hand.state().phase !== 'rest' && frames.length < 2000) {
-    const now = await frame();
-    frames.push(now - before);
-    before = now;
-  }
-  return frames;
-}"""
 OPEN = """async (name) => {
   const { mount } = await import(`/${name}.js`);
-  const began = performance.now();
   window.hand = mount(document.getElementById('place'));
-  return performance.now() - began;
 }"""
-MOVES = """async () => {
+FILM = """async () => {
+  const frame = () => new Promise((next) => requestAnimationFrame(next));
+  let frames = 0;
+  for (; hand.state().phase !== 'rest' && frames < 3000; frames++) await frame();
+  return frames;
+}"""
+STARTS = "document.querySelector('.amx').dataset.state === 'running'"
+MOVE = """async (i) => {
   const frame = () => new Promise((next) => requestAnimationFrame(() => setTimeout(next, 0)));
-  const found = {};
-  for (const range of document.querySelectorAll('.amx input[type=range]')) {
-    const [low, high] = [Number(range.min), Number(range.max)];
-    const script = [], whole = [];
-    for (let i = 0; i <= 40; i++) {
-      await frame();
-      range.value = low + (i / 40) * (high - low);
-      const began = performance.now();
-      range.dispatchEvent(new Event('input', { bubbles: true }));
-      script.push(performance.now() - began);
-      await frame();
-      whole.push(performance.now() - began);
-    }
-    found[range.dataset.name] = { script, whole };
+  const range = document.querySelectorAll('.amx input[type=range]')[i];
+  const [low, high] = [Number(range.min), Number(range.max)];
+  for (let k = 0; k <= 40; k++) {
+    range.value = low + (k / 40) * (high - low);
+    range.dispatchEvent(new Event('input', { bubbles: true }));
+    await frame();
   }
-  return found;
+  return 41;
 }"""
+SLIDERS = (
+    "() => [...document.querySelectorAll('.amx input[type=range]')].map((e) => e.dataset.name)"
+)
 
 
-def summary(values: list[float]) -> str:
-    """Median, 95th percentile and worst, in milliseconds."""
-    if not values:
-        return "-"
-    p95 = statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[0]
-    return f"{statistics.median(values):6.1f} {p95:6.1f} {max(values):6.1f}"
+class Meter:
+    """Processor time of one page's main thread."""
+
+    def __init__(self, page):
+        self.page = page
+        self.session = page.context.new_cdp_session(page)
+        self.session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def now(self) -> dict[str, float]:
+        """Seconds so far, by name."""
+        found = self.session.send("Performance.getMetrics")["metrics"]
+        return {row["name"]: row["value"] for row in found}
+
+    def of(self, body: str, argument=None) -> dict[str, float]:
+        """Milliseconds a frame that scripts, and that all, take while ``body`` counts frames."""
+        before = self.now()
+        frames = max(1, self.page.evaluate(body, argument))
+        after = self.now()
+
+        def a_frame(name: str) -> float:
+            return round(1000 * (after[name] - before[name]) / frames, 2)
+
+        return {
+            "frames": frames,
+            "scripts": a_frame("ScriptDuration"),
+            "all": a_frame("TaskDuration"),
+        }
+
+
+def measure(page, name: str) -> dict[str, dict]:
+    """One explorable, from its first film on."""
+    meter = Meter(page)
+    page.evaluate(OPEN, name)
+    page.wait_for_function(STARTS)
+    found = {"first film": meter.of(FILM)}
+    for i, slider in enumerate(page.evaluate(SLIDERS)):
+        found[f"slider {slider}"] = meter.of(MOVE, i)
+    page.evaluate("document.querySelector('[data-answer]').click()")
+    return found | {"answer": meter.of(FILM)}
+
+
+def write(rows: dict, version: str) -> None:
+    """All that is known by now, and where it was measured."""
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "browser": f"Chromium {version}",
+    }
+    out = {"command": "python tools/explorable_speed.py", "machine": machine}
+    out["milliseconds a frame"] = dict(sorted(rows.items()))
+    RECORD.write_text(json.dumps(out, indent=1) + "\n", "utf-8")
 
 
 def main(names: list[str]) -> None:
+    """Measure some or all, print them, and write them beside what is there."""
     every = [p.stem for p in sorted(FOLDER.glob("*.js")) if "function mount(" in p.read_text()]
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; median, p95, worst in ms")
+    record = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() and names else {}
+    rows = record.get("milliseconds a frame", {})
+    print("milliseconds a frame: scripts, all")
     with serve(FOLDER) as base, browser() as chromium:
         for name in names or every:
             page = chromium.new_page(viewport={"width": 760, "height": 1400})
             page.route("**/stage", lambda r: r.fulfill(body=PAGE, content_type="text/html"))
             page.goto(f"{base}/stage")
-            print(f"{name:10} opens in {page.evaluate(OPEN, name):.0f}")
-            print(f"  first film's frames   {summary(page.evaluate(FRAMES))}")
-            for slider, ms in page.evaluate(MOVES).items():
-                script, whole = summary(ms["script"]), summary(ms["whole"])
-                print(f"  {slider:8} scripts {script}   to the end of the frame {whole}")
-            page.evaluate("document.querySelector('[data-answer]').click()")
-            print(f"  the answer's frames   {summary(page.evaluate(FRAMES))}")
+            rows[name] = measure(page, name)
+            for what, row in rows[name].items():
+                print(f"{name:14} {what:16} {row['scripts']:7.1f} {row['all']:7.1f}", flush=True)
             page.close()
+            write(rows, chromium.version)
 
 
 if __name__ == "__main__":

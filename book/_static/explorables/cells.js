@@ -1,4 +1,17 @@
-import { colours, join, nice, node, numberFrom, numbersFrom, pen, push, rgb, set, svg } from "./common.js";
+import {
+  colours,
+  join,
+  nice,
+  node,
+  numberFrom,
+  numbersFrom,
+  pen,
+  push,
+  reducedMotion,
+  rgb,
+  set,
+  svg,
+} from "./common.js";
 import { Plane, contours, field, grip } from "./landscape.js";
 import { Explorable, explorable } from "./life.js";
 
@@ -12,6 +25,7 @@ const TALL = 1.2;
 const NX = 160; // places that are asked, and that the picture paints
 const NY = 120;
 const STEPS = 10;
+const BRIEF = 2; // milliseconds of steps a frame, while a hand waits
 const NAMES = "ABCDEF";
 const START = [
   [-1.05, 0.5],
@@ -24,28 +38,45 @@ const START = [
 const INITIAL = { beta: 5, m: START };
 const BETAS = [0.5, 100];
 
-/** Index of the nearest memory; of two that are equally near, the first. */
-export function nearest([x, y], memories) {
-  let [best, at] = [Infinity, 0];
+/** Squared distances of a place to each memory, into `gaps`; returns which is the first least. */
+function measured(gaps, x, y, memories) {
+  let at = 0;
   for (let i = 0; i < memories.length; i++) {
-    const gap = (x - memories[i][0]) ** 2 + (y - memories[i][1]) ** 2;
-    if (gap < best) [best, at] = [gap, i];
+    const [a, b] = [x - memories[i][0], y - memories[i][1]];
+    gaps[i] = a * a + b * b;
+    if (gaps[i] < gaps[at]) at = i;
   }
   return at;
 }
 
-/** One full step: the mean of the memories under their weights at x. */
-export function step([x, y], memories, beta) {
-  const gaps = memories.map(([a, b]) => (x - a) ** 2 + (y - b) ** 2);
-  const least = Math.min(...gaps);
-  let [sum, mx, my] = [0, 0, 0];
-  for (let i = 0; i < memories.length; i++) {
-    const pull = Math.exp(-0.5 * beta * (gaps[i] - least));
-    sum += pull;
-    mx += pull * memories[i][0];
-    my += pull * memories[i][1];
+/** One full step from many places, { x, y }: to the mean of the memories under their weights there. */
+function stepAll({ x, y }, memories, beta) {
+  const to = { x: new Float64Array(x.length), y: new Float64Array(x.length) };
+  const gaps = new Float64Array(memories.length);
+  for (let p = 0; p < x.length; p++) {
+    const least = gaps[measured(gaps, x[p], y[p], memories)];
+    let [sum, mx, my] = [0, 0, 0];
+    for (let i = 0; i < gaps.length; i++) {
+      const pull = Math.exp(-0.5 * beta * (gaps[i] - least));
+      sum += pull;
+      mx += pull * memories[i][0];
+      my += pull * memories[i][1];
+    }
+    [to.x[p], to.y[p]] = [mx / sum, my / sum];
   }
-  return [mx / sum, my / sum];
+  return to;
+}
+
+/** One full step from one place. */
+export function step([x, y], memories, beta) {
+  const to = stepAll({ x: [x], y: [y] }, memories, beta);
+  return [to.x[0], to.y[0]];
+}
+
+/** For each place the memory nearest to it. */
+function nearestAll({ x, y }, memories) {
+  const gaps = new Float64Array(memories.length);
+  return Uint8Array.from(x, (_, p) => measured(gaps, x[p], y[p], memories));
 }
 
 /** The places that are asked, row by row from the upper left. */
@@ -54,21 +85,24 @@ export function places() {
   return Array.from({ length: NX * NY }, (_, p) => [xs[p % NX], ys[Math.floor(p / NX)]]);
 }
 
-const GRID = places();
+const GRID = {
+  x: Float64Array.from(places(), ([x]) => x),
+  y: Float64Array.from(places(), ([, y]) => y),
+};
 
 /** Where every place ends, the share that ends at its nearest memory, and who takes any. */
 export function measure(memories, beta, steps = STEPS) {
   let ends = GRID;
-  for (let t = 0; t < steps; t++) ends = ends.map((x) => step(x, memories, beta));
+  for (let t = 0; t < steps; t++) ends = stepAll(ends, memories, beta);
   return summary(ends, memories);
 }
 
 function summary(ends, memories) {
-  const basin = Uint8Array.from(ends, (x) => nearest(x, memories));
-  const cell = Uint8Array.from(GRID, (x) => nearest(x, memories));
+  const basin = nearestAll(ends, memories);
+  const cell = nearestAll(GRID, memories);
   const agree = basin.reduce((sum, b, p) => sum + (b === cell[p] ? 1 : 0), 0);
   const owners = memories.map((_, i) => i).filter((i) => basin.includes(i));
-  return { basin, cell, owners, agreement: agree / GRID.length };
+  return { basin, cell, owners, agreement: agree / basin.length };
 }
 
 export function settingsFrom(given) {
@@ -157,20 +191,30 @@ class Cells extends Explorable {
   }
 
   compute() {
-    this.ends = null;
+    [this.moment, this.ends, this.found] = [0, GRID, null];
   }
 
   /** All places after some of the steps. */
   seek(t) {
     const { m, beta } = this.now;
     const steps = Math.floor(STEPS * t + 1e-9);
-    if (this.ends && steps === this.moment) return;
-    if (!this.ends) [this.moment, this.ends] = [0, GRID];
-    for (; this.moment < steps; this.moment++) this.ends = this.ends.map((x) => step(x, m, beta));
+    if (this.found && steps === this.moment) return;
+    for (; this.moment < steps; this.moment++) this.ends = stepAll(this.ends, m, beta);
     this.found = summary(this.ends, m);
     const after = this.moment < STEPS ? `after ${this.moment} of ${STEPS} steps: ` : "agreement: ";
     this.number.textContent = `${after}${percent(this.found.agreement)}`;
     this.land.setAttribute("aria-label", `Map of basins, ${this.number.textContent}`);
+  }
+
+  /** A few steps more, as many as a frame allows; whether they are all taken. */
+  some() {
+    const began = performance.now();
+    while (this.moment < STEPS && performance.now() - began < BRIEF) this.seek((this.moment + 1) / STEPS);
+    return this.moment === STEPS;
+  }
+
+  instant() {
+    this.gradually(() => this.some());
   }
 
   frame() {
@@ -186,10 +230,17 @@ class Cells extends Explorable {
     const context = pen(this.land, w, h);
     this.paint(context, c);
     Object.assign(context, { strokeStyle: c.ink, lineWidth: 1.2, globalAlpha: 0.8 });
-    for (const grid of fences(now.m)) contours(context, grid, [0], { w, h });
+    for (const grid of this.fences(now.m)) contours(context, grid, [0], { w, h });
     context.globalAlpha = 1;
     this.over.setAttribute("viewBox", `0 0 ${w} ${h}`);
     this.pegs.forEach((peg, i) => peg.show(this.plane, now.m[i]));
+  }
+
+  /** The borders of the cells move with the memories alone. */
+  fences(memories) {
+    if (this.fenced !== memories.join()) this.borders = fences(memories);
+    this.fenced = memories.join();
+    return this.borders;
   }
 
   /** One picture element a place: shades of memory blue for basins, red where basin and cell differ. */
@@ -246,10 +297,22 @@ class Cells extends Explorable {
     };
   }
 
-  /** The answer: beta rises, and the end of the ten steps follows. */
+  /** The answer: beta rises, and the end of the ten steps follows, each as soon as it is there. */
   sharpen(done) {
-    const rise = (t) => (this.now.beta = Number((INITIAL.beta * (100 / INITIAL.beta) ** t).toPrecision(3)));
-    this.vary(rise, done);
+    const { now } = this;
+    const began = performance.now();
+    const frame = () => {
+      if (!this.some()) return false;
+      this.draw();
+      if (now.beta === 100) return true;
+      const t = reducedMotion() ? 1 : Math.min(1, (performance.now() - began) / 2600);
+      now.beta = Number((INITIAL.beta * (100 / INITIAL.beta) ** t).toPrecision(3));
+      this.compute();
+      this.showHands();
+      return false;
+    };
+    this.compute();
+    this.life.steps(frame, () => this.say(), done);
   }
 
   state() {
@@ -260,17 +323,15 @@ class Cells extends Explorable {
 
 /** For every memory a field that is zero on the border of its cell: its distance against the least other. */
 function fences(memories) {
-  return memories.map((mine, i) => {
-    const values = Float64Array.from(GRID, ([x, y]) => {
-      let least = Infinity;
-      for (let j = 0; j < memories.length; j++) {
-        const gap = (x - memories[j][0]) ** 2 + (y - memories[j][1]) ** 2;
-        if (j !== i && gap < least) least = gap;
-      }
-      return (x - mine[0]) ** 2 + (y - mine[1]) ** 2 - least;
-    });
-    return field(values, NX, NY);
-  });
+  const values = memories.map(() => new Float64Array(NX * NY));
+  const gaps = new Float64Array(memories.length);
+  for (let p = 0; p < NX * NY; p++) {
+    const first = measured(gaps, GRID.x[p], GRID.y[p], memories);
+    let second = Infinity;
+    for (let i = 0; i < gaps.length; i++) if (i !== first && gaps[i] < second) second = gaps[i];
+    values.forEach((all, i) => (all[p] = gaps[i] - (i === first ? second : gaps[first])));
+  }
+  return values.map((all) => field(all, NX, NY));
 }
 
 /** Put the explorable into `element`; returns its handle. */

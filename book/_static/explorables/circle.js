@@ -29,19 +29,43 @@ export function angles({ k, seed, spread }) {
   return Array.from({ length: k }, (_, i) => 2 * Math.PI * at(i));
 }
 
+const CIRCLES = new WeakMap(); // the cosines and sines of lists of angles
+
+function circleOf(turns) {
+  if (!CIRCLES.has(turns)) {
+    const [c, s] = [Math.cos, Math.sin].map((f) => Float64Array.from(turns, f));
+    CIRCLES.set(turns, { c, s, dots: new Float64Array(turns.length) });
+  }
+  return CIRCLES.get(turns);
+}
+
+/** beta times the places of the points along a place, into `dots`; returns the most. */
+function along({ c, s, dots }, x, y, beta) {
+  let top = -Infinity;
+  for (let i = 0; i < dots.length; i++) {
+    dots[i] = beta * (x * c[i] + y * s[i]);
+    if (dots[i] > top) top = dots[i];
+  }
+  return top;
+}
+
 /** [energy, [x, y] of the weighted mean, [xx, xy, yy] of the curvature] at a place. */
 export function ground([x, y], turns, sigma) {
   const beta = sigma ** -2;
-  const dots = turns.map((a) => beta * (x * Math.cos(a) + y * Math.sin(a)));
-  const top = Math.max(...dots);
+  const circle = circleOf(turns);
+  const { c, s, dots } = circle;
+  const top = along(circle, x, y, beta);
   let [sum, mx, my, xx, xy, yy] = [0, 0, 0, 0, 0, 0];
-  dots.forEach((d, i) => {
-    const w = Math.exp(d - top);
-    const [c, s] = [Math.cos(turns[i]), Math.sin(turns[i])];
+  for (let i = 0; i < dots.length; i++) {
+    if (dots[i] - top < -40) continue; // less than rounding
+    const w = Math.exp(dots[i] - top);
     sum += w;
-    [mx, my] = [mx + w * c, my + w * s];
-    [xx, xy, yy] = [xx + w * c * c, xy + w * c * s, yy + w * s * s];
-  });
+    mx += w * c[i];
+    my += w * s[i];
+    xx += w * c[i] * c[i];
+    xy += w * c[i] * s[i];
+    yy += w * s[i] * s[i];
+  }
   [mx, my] = [mx / sum, my / sum];
   const bend = [
     1 - beta * (xx / sum - mx * mx),
@@ -49,6 +73,50 @@ export function ground([x, y], turns, sigma) {
     1 - beta * (yy / sum - my * my),
   ];
   return [0.5 * (x * x + y * y + 1) - (top + Math.log(sum)) / beta, [mx, my], bend];
+}
+
+/** The energy alone, at n by n places. */
+function heights({ xs, ys }, turns, sigma) {
+  const beta = sigma ** -2;
+  const circle = circleOf(turns);
+  const { dots } = circle;
+  const found = new Float64Array(xs.length * ys.length);
+  for (let p = 0; p < found.length; p++) {
+    const [x, y] = [xs[p % xs.length], ys[Math.floor(p / xs.length)]];
+    const top = along(circle, x, y, beta);
+    let sum = 0;
+    for (let i = 0; i < dots.length; i++) if (dots[i] - top > -20) sum += Math.exp(dots[i] - top);
+    found[p] = 0.5 * (x * x + y * y + 1) - (top + Math.log(sum)) / beta;
+  }
+  return found;
+}
+
+/** Where on a ray the pull turns: halves at first, then Newton's steps; and the sum of the weights there. */
+function turningPoint(cosines, most, beta) {
+  let [inner, outer, r, sum] = [LOW, HIGH, 0.5 * (LOW + HIGH), 0];
+  for (let t = 0; t < 40; t++) {
+    let [mean, square] = [0, 0];
+    sum = 0;
+    for (let mu = 0; mu < cosines.length; mu++) {
+      const low = beta * r * (cosines[mu] - most);
+      if (low < -40) continue; // less than rounding
+      const w = Math.exp(low);
+      sum += w;
+      mean += w * cosines[mu];
+      square += w * cosines[mu] * cosines[mu];
+    }
+    mean /= sum;
+    if (mean > r) inner = r;
+    else if (r === LOW) break;
+    else outer = r;
+    const newton = (mean - r) / (1 - beta * (square / sum - mean * mean));
+    const inside = r + newton > inner && r + newton < outer;
+    if (t >= 8 && inside && Math.abs(newton) < 1e-11) break;
+    if (t === 8 && inner === LOW)
+      r = LOW; // the pull may turn nowhere on this ray
+    else r = t >= 8 && inside ? r + newton : 0.5 * (inner + outer);
+  }
+  return [r, sum];
 }
 
 /** Along each ray the place where the pull turns from outwards to inwards: its radius, and h there. */
@@ -63,21 +131,9 @@ export function valley(turns, sigma, n = PLACES) {
       cosines[mu] = Math.cos((2 * Math.PI * i) / n - a);
       if (cosines[mu] > most) most = cosines[mu];
     });
-    let [inner, outer, sum] = [LOW, HIGH, 0];
-    for (let t = 0; t < 30; t++) {
-      const r = 0.5 * (inner + outer);
-      let mean = 0;
-      sum = 0;
-      for (let mu = 0; mu < cosines.length; mu++) {
-        const w = Math.exp(beta * r * (cosines[mu] - most));
-        sum += w;
-        mean += w * cosines[mu];
-      }
-      if (mean / sum > r) inner = r;
-      else outer = r;
-    }
-    radius[i] = inner;
-    height[i] = beta * (0.5 * (inner * inner + 1) - inner * most) - Math.log(sum);
+    const [r, sum] = turningPoint(cosines, most, beta);
+    radius[i] = r;
+    height[i] = beta * (0.5 * (r * r + 1) - r * most) - Math.log(sum);
   }
   return { radius, height };
 }
@@ -314,9 +370,7 @@ class Circle extends Explorable {
     const { ui, plane, found } = this;
     const hues = colours(ui.root);
     const cells = 64;
-    const { xs, ys } = plane.cells(cells, cells);
-    const values = new Float64Array(cells * cells);
-    ys.forEach((y, j) => xs.forEach((x, i) => (values[j * cells + i] = this.level(x, y))));
+    const values = heights(plane.cells(cells, cells), found.turns, this.shown.sigma);
     const grid = field(values, cells, cells);
     grid.high = Math.min(grid.high, grid.low + 0.5);
     const context = pen(this.land, plane.w, plane.h);
@@ -345,10 +399,6 @@ class Circle extends Explorable {
       bar.style.width = `${(100 * found.shares[i]).toFixed(1)}%`;
       share.textContent = percent(found.shares[i]);
     });
-  }
-
-  level(x, y) {
-    return ground([x, y], this.found.turns, this.shown.sigma)[0];
   }
 
   mark(place, r, kind) {

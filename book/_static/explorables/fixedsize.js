@@ -117,6 +117,7 @@ export function lowCells(values, xs, ys, apart = 0) {
   for (let k = 1; k + 1 < ys.length; k++) {
     for (let i = 1; i + 1 < nx; i++) {
       const p = k * nx + i;
+      if (!(values[p] < values[p - 1] && values[p] < values[p + 1])) continue;
       const around = [p - nx - 1, p - nx, p - nx + 1, p - 1, p + 1, p + nx - 1, p + nx, p + nx + 1];
       if (around.every((q) => values[p] < values[q])) found.push({ at: [xs[i], ys[k]], deep: values[p] });
     }

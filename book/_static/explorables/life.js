@@ -384,6 +384,23 @@ export class Explorable {
     this.say();
   }
 
+  /**
+   * The end by and by, where one frame is too short for it: `some()` computes for a few milliseconds, and
+   * says whether all is there. What there is by then is drawn.
+   */
+  gradually(some) {
+    this.life.halt();
+    this.compute();
+    this.showHands();
+    const frame = () => {
+      const done = some();
+      this.draw();
+      return done;
+    };
+    if (frame()) this.say();
+    else this.life.steps(frame, () => this.say());
+  }
+
   /** The start alone, for a hand that will let go. */
   wait() {
     this.show(0);

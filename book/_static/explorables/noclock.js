@@ -13,6 +13,7 @@ const C0 = 4;
 const BETA = 16; // of the slope
 const COUNT = 40; // points of a set
 const STARTS = 40;
+const BRIEF = 3; // milliseconds of walking a frame, while a hand waits
 const WIDE = 2.2;
 const NODES = 24; // of a panel of gamma
 const FLOOR = 1e-3; // the least noise that is looked at
@@ -80,14 +81,19 @@ export function fieldOf(settings) {
   return (z) => best(z).field;
 }
 
+/** One step more of a walk; false where the arrow is no longer than `tol`. */
+function further(states, arrow, { eta, tol }) {
+  const [x, y] = states.at(-1);
+  const [u, v] = arrow([x, y]);
+  if (Math.hypot(u, v) <= tol) return false;
+  states.push([x - eta * u, y - eta * v]);
+  return true;
+}
+
 /** All states from the start on, until the arrow is no longer than `tol` or the steps are used up. */
-export function walk(start, arrow, { steps, eta, tol }) {
+export function walk(start, arrow, now) {
   const states = [start];
-  for (let k = 0; k < steps; k++) {
-    const [u, v] = arrow(states[k]);
-    if (Math.hypot(u, v) <= tol) break;
-    states.push([states[k][0] - eta * u, states[k][1] - eta * v]);
-  }
+  while (states.length <= now.steps && further(states, arrow, now));
   return states;
 }
 
@@ -197,19 +203,43 @@ class NoClock extends Explorable {
     });
   }
 
-  /** All walks; those of the noise are kept while only the own start moves. */
+  /** The field and the own walk; those of the noise begin anew where they would go elsewhere. */
   compute() {
-    const { now } = this;
-    const { x, y, ...rest } = now;
-    const key = JSON.stringify(rest);
-    if (this.key !== key) {
-      this.key = key;
-      this.arrow = fieldOf(now);
-      this.walks = this.noise.map((start) => walk(start, this.arrow, now));
-      this.facts = facts(this.walks, now);
+    const { data, field, corner, eta, tol, x, y } = this.now;
+    const ground = `${data} ${field} ${corner}`;
+    if (this.ground !== ground) {
+      this.arrow = fieldOf(this.now);
       this.arrows = null;
     }
-    this.mine = walk([x, y], this.arrow, now);
+    if (this.ground !== ground || this.gait !== `${eta} ${tol}`) {
+      this.walks = this.noise.map((start) => [start]);
+      this.resting = new Set();
+    }
+    [this.ground, this.gait] = [ground, `${eta} ${tol}`];
+    this.mine = walk([x, y], this.arrow, this.now);
+  }
+
+  /** Walks of the noise up to a step, as many as some milliseconds allow; whether all are there. */
+  advance(step, milliseconds = Infinity) {
+    const began = performance.now();
+    for (const states of this.walks) {
+      while (states.length <= step && !this.resting.has(states)) {
+        if (!further(states, this.arrow, this.now)) this.resting.add(states);
+      }
+      if (performance.now() - began > milliseconds) return false;
+    }
+    return true;
+  }
+
+  seek(t) {
+    this.share = t;
+    this.advance(Math.round(t * this.now.steps));
+  }
+
+  /** Forty walks are too many for one frame. */
+  instant() {
+    this.share = 1;
+    this.gradually(() => this.advance(this.now.steps, BRIEF));
   }
 
   /** Arrows down the field at fixed places, once for each field. */
@@ -293,8 +323,15 @@ class NoClock extends Explorable {
     context.globalAlpha = 1;
   }
 
+  facts() {
+    return facts(
+      this.walks.map((states) => this.until(states)),
+      this.now,
+    );
+  }
+
   told() {
-    return tell(this.facts, this.now);
+    return tell(this.facts(), this.now);
   }
 
   pace() {
@@ -361,7 +398,7 @@ class NoClock extends Explorable {
   }
 
   state() {
-    return { share: this.share, ...this.facts, end: this.mine.at(-1) };
+    return { share: this.share, ...this.facts(), end: this.mine.at(-1) };
   }
 }
 

@@ -137,21 +137,25 @@ export function climbs(settings) {
   return heights;
 }
 
-/** The curl inside the circle, added up: Gauss along the radius, even round it. */
-export function inside(settings) {
+const ROUND = 120;
+const RADII = legendre(40);
+
+/** The curl on one ring inside the circle, for the sum over all: Gauss along the radius, even round it. */
+function onRing(settings, [g, weight]) {
   const { x, y, r } = settings;
-  if (settings.field === "slope") return 0;
-  const round = 120;
+  const radius = (r * (1 + g)) / 2;
   let sum = 0;
-  for (const [g, weight] of legendre(40)) {
-    const radius = (r * (1 + g)) / 2;
-    for (let i = 0; i < round; i++) {
-      const t = (2 * Math.PI * i) / round;
-      const place = [x + radius * Math.cos(t), y + radius * Math.sin(t)];
-      sum += turning(place, settings, TURNING_FAIR) * ((weight * r) / 2) * radius * ((2 * Math.PI) / round);
-    }
+  for (let i = 0; i < ROUND; i++) {
+    const t = (2 * Math.PI * i) / ROUND;
+    sum += turning([x + radius * Math.cos(t), y + radius * Math.sin(t)], settings, TURNING_FAIR);
   }
-  return sum;
+  return sum * ((weight * r) / 2) * radius * ((2 * Math.PI) / ROUND);
+}
+
+/** The curl inside the circle, added up. */
+export function inside(settings) {
+  if (settings.field === "slope") return 0;
+  return RADII.reduce((sum, ring) => sum + onRing(settings, ring), 0);
 }
 
 /** What the walk was like: the ways up and down in all, and what is left. */
@@ -165,16 +169,16 @@ export function facts(heights) {
   return { up, down, left: heights.at(-1) };
 }
 
+/** Whether the words speak of the curl inside: of a circle, and where few points make it smooth enough. */
+const toldInside = ({ field, loop, data }) => field === "best" && loop === "circle" && data !== "moons";
+
 /** What the picture shows, in words: [lead, rest, kind]. */
-export function tell({ up, down, left }, settings) {
+export function tell({ up, down, left }, settings, within = inside(settings)) {
   const walk = `Up ${nice(up)}, down ${nice(down)}.`;
   if (settings.field === "slope") {
     return ["Back at the same height.", `${walk} An energy comes back on every loop.`, "good"];
   }
-  const stokes =
-    settings.loop === "circle" && settings.data !== "moons"
-      ? ` The colour inside adds up to the same: ${nice(inside(settings))}.`
-      : "";
+  const stokes = toldInside(settings) ? ` The colour inside adds up to the same: ${nice(within)}.` : "";
   if (Math.abs(left) < 0.05) {
     return ["Nearly the same height.", `${walk} What is left, ${nice(left)}, is small here.${stokes}`, ""];
   }
@@ -230,6 +234,7 @@ const STYLE_STIR = `
 }
 `;
 const TALL = 210; // the gauge, in page pixels
+const BRIEF = 3; // milliseconds of sums a frame, while a hand waits
 
 class Stirring extends Explorable {
   constructor(life) {
@@ -284,6 +289,25 @@ class Stirring extends Explorable {
     this.path = pieces(now).map(([place]) => place);
     this.heights = climbs(now);
     this.facts = facts(this.heights);
+    const { x, y, r, field, data } = now;
+    const disc = `${x} ${y} ${r} ${field} ${data}`;
+    if (disc !== this.disc) [this.disc, this.within, this.rings] = [disc, 0, 0];
+  }
+
+  /** The curl inside, ring by ring, as far as some milliseconds allow; whether all are added. */
+  addRings(milliseconds = Infinity) {
+    const began = performance.now();
+    if (!toldInside(this.now)) return true;
+    while (this.rings < RADII.length && performance.now() - began < milliseconds) {
+      this.within += onRing(this.now, RADII[this.rings++]);
+    }
+    return this.rings === RADII.length;
+  }
+
+  /** The whole walk at once; the sum of the colour inside takes some frames. */
+  instant() {
+    this.share = 1;
+    this.gradually(() => this.addRings(BRIEF));
   }
 
   /** Colours and arrows change only with the field; they are kept as a picture. */
@@ -297,14 +321,16 @@ class Stirring extends Explorable {
       const curls = Float64Array.from({ length: n * n }, (_, p) =>
         turning([xs[p % n], ys[Math.floor(p / n)]], { field, data }, TURNING_ROUGH),
       );
-      this.turned = { key: `${field} ${data}`, curls };
+      const { xs: us, ys: vs } = this.plane.cells(15, 15);
+      const spots = [...vs].flatMap((v) => [...us].map((u) => [u, v]));
+      const arrows = spots.map((spot) => [spot, arrow(spot, { field, data })]);
+      this.turned = { key: `${field} ${data}`, curls, arrows };
     }
     this.paint(context, n, look);
     context.strokeStyle = look.ink;
     context.globalAlpha = 0.55;
     context.beginPath();
-    const { xs: us, ys: vs } = this.plane.cells(15, 15);
-    for (const v of vs) for (const u of us) this.stroke(context, [u, v]);
+    for (const [spot, way] of this.turned.arrows) this.stroke(context, spot, way);
     context.stroke();
     context.globalAlpha = 1;
   }
@@ -327,8 +353,7 @@ class Stirring extends Explorable {
   }
 
   /** An arrow down the field, as samples go; its length says how steep it is. */
-  stroke(context, place) {
-    const [f1, f2] = arrow(place, this.now);
+  stroke(context, place, [f1, f2]) {
     const [x, y] = this.plane.to(place);
     const [u, v] = [(-f1 * this.plane.w) / 620, (f2 * this.plane.w) / 620];
     const far = Math.hypot(u, v);
@@ -389,7 +414,8 @@ class Stirring extends Explorable {
   }
 
   told() {
-    return tell(this.facts, this.now);
+    this.addRings();
+    return tell(this.facts, this.now, this.within);
   }
 
   pace() {
@@ -442,7 +468,7 @@ class Stirring extends Explorable {
   }
 
   state() {
-    return { share: this.share, ...this.facts, inside: inside(this.now) };
+    return { share: this.share, ...this.facts, inside: this.within };
   }
 }
 

@@ -33,35 +33,50 @@ function mean(list) {
   return [0, 1].map((d) => list.reduce((sum, m) => sum + m[d], 0) / list.length);
 }
 
+/** The least of the squared distances to the memories. */
+function leastOf(x, memories) {
+  let least = Infinity;
+  for (let i = 0; i < memories.length; i++) {
+    const gap = square(x, memories[i]);
+    if (gap < least) least = gap;
+  }
+  return least;
+}
+
 /** The LSE energy at x; the largest exponent is taken out of the sum. */
 export function lse(x, memories, beta) {
-  const gaps = memories.map((m) => square(x, m));
-  const least = Math.min(...gaps);
-  const sum = gaps.reduce((total, gap) => total + Math.exp(-0.5 * beta * (gap - least)), 0);
+  const least = leastOf(x, memories);
+  let sum = 0;
+  for (let i = 0; i < memories.length; i++) {
+    sum += Math.exp(-0.5 * beta * (square(x, memories[i]) - least));
+  }
   return 0.5 * least - Math.log(sum) / beta;
 }
 
 /** The LSR energy at x, infinite where no memory is in reach. */
 export function lsr(x, memories, beta) {
-  const sum = memories.reduce((total, m) => total + Math.max(0, 1 - 0.5 * beta * square(x, m)), 0);
+  let sum = 0;
+  for (let i = 0; i < memories.length; i++) sum += Math.max(0, 1 - 0.5 * beta * square(x, memories[i]));
   return sum > 0 ? -Math.log(sum) / beta : Infinity;
 }
 
 /** Slope and second derivatives [gx, gy, xx, xy, yy] of LSE: one minus beta times the spread of the pull. */
 function local(x, memories, beta) {
-  const gaps = memories.map((m) => square(x, m));
-  const least = Math.min(...gaps);
-  const raw = gaps.map((gap) => Math.exp(-0.5 * beta * (gap - least)));
-  const total = raw.reduce((a, b) => a + b, 0);
-  const [cx, cy] = [0, 1].map((d) => raw.reduce((sum, w, i) => sum + w * memories[i][d], 0) / total);
-  let [xx, xy, yy] = [0, 0, 0];
-  raw.forEach((w, i) => {
-    const [dx, dy] = [memories[i][0] - cx, memories[i][1] - cy];
-    xx += (w / total) * dx * dx;
-    xy += (w / total) * dx * dy;
-    yy += (w / total) * dy * dy;
-  });
-  return [x[0] - cx, x[1] - cy, 1 - beta * xx, -beta * xy, 1 - beta * yy];
+  const least = leastOf(x, memories);
+  let [total, cx, cy, xx, xy, yy] = [0, 0, 0, 0, 0, 0];
+  for (let i = 0; i < memories.length; i++) {
+    const w = Math.exp(-0.5 * beta * (square(x, memories[i]) - least));
+    const [dx, dy] = [memories[i][0] - x[0], memories[i][1] - x[1]]; // from x: nothing cancels
+    total += w;
+    cx += w * dx;
+    cy += w * dy;
+    xx += w * dx * dx;
+    xy += w * dx * dy;
+    yy += w * dy * dy;
+  }
+  [cx, cy] = [cx / total, cy / total];
+  const spread = [xx / total - cx * cx, xy / total - cx * cy, yy / total - cy * cy];
+  return [-cx, -cy, 1 - beta * spread[0], -beta * spread[1], 1 - beta * spread[2]];
 }
 
 /** Jump to the weighted mean until nothing moves; where the ground is a bowl, by Newton's steps. */
