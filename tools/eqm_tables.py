@@ -2,6 +2,7 @@
 
     amtutor train digits-eqm --out RUN               # and so on, any of eqm-small-*, eqm-medium-*
     python tools/eqm_tables.py RUN [RUN ...]         # adds them to results/eqm-tables/
+    python tools/eqm_tables.py --curve RUN           # no samples: seconds in place of minutes
     python tools/eqm_tables.py --ship RUN            # a field of digits: its weights, float16, too
 
 Each run goes into the table by what its settings are; runs measured before stay. What is measured:
@@ -225,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--ship", action="store_true")
+    parser.add_argument("--curve", action="store_true", help="the curve alone: no samples")
     given = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     table, album = FOLDER / "tables.json", FOLDER / "pictures.npz"
@@ -235,7 +237,7 @@ def main() -> None:
             field = ship(run, field)
         tables = json.loads(table.read_text("utf-8")) if table.exists() else {}
         pictures = dict(np.load(album)) if album.exists() else {}
-        found = measured(run, field, pictures)
+        found = {"curve": curve(run)} if given.curve else measured(run, field, pictures)
         put(tables, run, found, sum(p.numel() for p in field.parameters()))
         table.write_text(json.dumps(_round(tables), indent=1, sort_keys=True) + "\n", "utf-8")
         np.savez_compressed(album, **pictures)
