@@ -803,7 +803,7 @@ RANGES = {
             "scalar_et.DecodedDistance",
             "scalar_et.BlockEnergyModel",
         )
-        for count in ("n_filters", "stem", "descent_steps")
+        for count in ("n_filters", "n_fine", "cone", "stem", "descent_steps")
     },
     "seed": "least",
     "random_state": "least",

@@ -220,8 +220,8 @@ class EnergyTransformerField(nn.Module):
             dim, n_classes=n_classes, shape=self.shape, patch_size=patch_size, generator=generator
         )
         self.slope = nn.Parameter(torch.zeros(())) if _check.boolean("skip", skip) else None
-        self.cone = rounding(cone, self.shape)
-        self.stiffness = nn.Parameter(stiff(stiffness)) if self.cone else None
+        self.cone, start = rounding(cone, self.shape), stiff(stiffness)
+        self.stiffness = nn.Parameter(start) if self.cone else None
         n_filters = _check.count("n_filters", n_filters, least=0)
         self.local = None
         if n_filters:
