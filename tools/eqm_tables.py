@@ -188,6 +188,14 @@ def measured(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dic
     return photographs(run, field, pictures)
 
 
+def kept(tables: dict[str, Any], run: Run) -> dict[str, Any]:
+    """What the tables have of a run of photographs by now."""
+    rows = tables
+    for name in place_of(run):
+        rows = rows.get(name, {})
+    return rows.get("seeds", {}).get(str(run.config.seed), {})
+
+
 def put(tables: dict[str, Any], run: Run, found: dict[str, Any], parameters: int) -> None:
     """Put what was found where it belongs; photographs by seed."""
     where = place_of(run)
@@ -237,6 +245,8 @@ def main() -> None:
             field = ship(run, field)
         tables = json.loads(table.read_text("utf-8")) if table.exists() else {}
         pictures = dict(np.load(album)) if album.exists() else {}
+        if given.curve and "fd_c10" in kept(tables, run):
+            parser.error(f"{folder}: its samples were measured before, --curve would lose them")
         found = {"curve": curve(run)} if given.curve else measured(run, field, pictures)
         put(tables, run, found, sum(p.numel() for p in field.parameters()))
         table.write_text(json.dumps(_round(tables), indent=1, sort_keys=True) + "\n", "utf-8")
