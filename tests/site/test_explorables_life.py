@@ -35,7 +35,8 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ALL)
 def test_no_sentence_outlives_its_picture(stage, name, change):
-    """Empty from the change to the end of what it starts, at every moment; then a full one."""
+    """Empty from the change to the end of what it starts, at every moment; then a full one. The
+    state can be asked at once, too."""
     shown = stage(name).rest()
     page = shown.page
     page.emulate_media(reduced_motion="no-preference")
@@ -43,7 +44,7 @@ def test_no_sentence_outlives_its_picture(stage, name, change):
     assert before.strip()
     page.evaluate(RECORD)
     state, text = page.evaluate(
-        f"""() => {{ {CHANGES[change]};
+        f"""() => {{ {CHANGES[change]}; hand.state();
           return [document.querySelector('.amx').dataset.state,
                   document.querySelector('.amx-say').textContent.trim()]; }}"""
     )

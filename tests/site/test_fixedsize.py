@@ -13,7 +13,7 @@ from amtutor.memory.random_features import DistributedDenseAM, TrigonometricFeat
 
 EXPLORABLE = "fixedsize"
 DOUBLE = torch.float64
-XS, YS = [-1.4, -0.3, 0.2, 1.1], [1.0, 0.1, -0.9]
+XS, YS = [-1.4, -0.6, 0.2, 1.0], [1.0, 0.1, -0.8]  # evenly apart, as the cells of a picture
 
 
 def given(seed, k=5):

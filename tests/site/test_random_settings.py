@@ -359,7 +359,7 @@ def test_pasttime_is_a_sampler_and_then_a_memory(maths):
 
 
 def test_fixedsize_is_the_librarys_list(maths):
-    xs, ys = [-1.4, -0.3, 0.2, 1.1], [1.0, 0.1, -0.9]
+    xs, ys = [-1.4, -0.6, 0.2, 1.0], [1.0, 0.1, -0.8]  # evenly apart, as cells are
     cases = asked(
         maths,
         "fixedsize",

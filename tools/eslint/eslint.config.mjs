@@ -3,7 +3,7 @@
 const BROWSER = [
   "addEventListener", "atob", "cancelAnimationFrame", "clearTimeout", "document", "getComputedStyle",
   "history", "IntersectionObserver", "location", "matchMedia", "MutationObserver", "performance",
-  "removeEventListener", "requestAnimationFrame", "ResizeObserver", "setTimeout", "structuredClone",
+  "Path2D", "removeEventListener", "requestAnimationFrame", "ResizeObserver", "setTimeout", "structuredClone",
   "URLSearchParams", "window",
 ];
 

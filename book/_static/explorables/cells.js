@@ -12,7 +12,7 @@ import {
   set,
   svg,
 } from "./common.js";
-import { Plane, contours, field, grip } from "./landscape.js";
+import { Plane, contourPath, field, memoryGrips } from "./landscape.js";
 import { Explorable, explorable } from "./life.js";
 
 // Basins and cells. It must teach: where a point ends is not always the memory that it was nearest to;
@@ -168,26 +168,11 @@ class Cells extends Explorable {
     this.land = node("canvas", { role: "img" });
     this.over = svg("svg", {});
     this.plot = node("div", { class: "plot" }, this.land, this.over);
-    this.pegs = START.map((_, i) => this.peg(i));
+    this.pegs = memoryGrips(this, NAMES, { plane: this.plane, over: this.over });
     this.number = node("p", { class: "number" });
     const key = node("p", { class: "small" }, "Shades: basins. Lines: borders of cells. ");
     key.append(node("i", { class: "off", "aria-hidden": "true" }), " ends elsewhere than at its nearest");
     life.ui.stage.append(this.plot, node("div", { class: "line" }, key, this.number));
-  }
-
-  peg(i) {
-    const { now } = this;
-    const made = grip({
-      ...{ kind: "memory", label: `Memory ${NAMES[i]}: arrow keys move it`, text: NAMES[i] },
-      ...{ plane: this.plane, over: this.over },
-      at: () => now.m[i],
-      put: (spot) => {
-        now.m[i] = spot;
-        this.turn();
-      },
-    });
-    this.over.append(made.root);
-    return made;
   }
 
   compute() {
@@ -230,7 +215,7 @@ class Cells extends Explorable {
     const context = pen(this.land, w, h);
     this.paint(context, c);
     Object.assign(context, { strokeStyle: c.ink, lineWidth: 1.2, globalAlpha: 0.8 });
-    for (const grid of this.fences(now.m)) contours(context, grid, [0], { w, h });
+    context.stroke(this.fences(now.m));
     context.globalAlpha = 1;
     this.over.setAttribute("viewBox", `0 0 ${w} ${h}`);
     this.pegs.forEach((peg, i) => peg.show(this.plane, now.m[i]));
@@ -238,8 +223,13 @@ class Cells extends Explorable {
 
   /** The borders of the cells move with the memories alone. */
   fences(memories) {
-    if (this.fenced !== memories.join()) this.borders = fences(memories);
-    this.fenced = memories.join();
+    const { w, h } = this.plane;
+    const key = [w, h, memories].join();
+    if (this.fenced !== key) {
+      this.borders = new Path2D();
+      for (const grid of fences(memories)) this.borders.addPath(contourPath(grid, [0], { w, h }));
+    }
+    this.fenced = key;
     return this.borders;
   }
 
@@ -316,6 +306,7 @@ class Cells extends Explorable {
   }
 
   state() {
+    if (!this.found) this.seek(0); // settings have just changed, no step is taken yet
     const { agreement, owners } = this.found;
     return { agreement, owners, steps: this.moment };
   }

@@ -1,5 +1,5 @@
 import { colours, nice, node, numberFrom, numbersFrom, pen, push, random, svg } from "./common.js";
-import { Plane, contours, field, grip, heat } from "./landscape.js";
+import { Plane, contours, field, memoryGrips, heat } from "./landscape.js";
 import { Explorable, explorable } from "./life.js";
 
 // A memory of fixed size. It must teach: one list of numbers can stand for all memories; its noise grows
@@ -65,25 +65,40 @@ export function noise({ cosines, sines }) {
   return Math.sqrt(square / (2 * cosines.length));
 }
 
+/** Cosines and sines of w x at places evenly apart: each pair is the one before, turned a little. */
+function wave(w, places, { cosines, sines }) {
+  const apart = w * (places[1] - places[0]);
+  const [dc, ds] = [Math.cos(apart), Math.sin(apart)];
+  cosines[0] = Math.cos(w * places[0]);
+  sines[0] = Math.sin(w * places[0]);
+  for (let i = 1; i < places.length; i++) {
+    cosines[i] = cosines[i - 1] * dc - sines[i - 1] * ds;
+    sines[i] = sines[i - 1] * dc + cosines[i - 1] * ds;
+  }
+}
+
 /**
- * The list's sums on a grid, row by row: a wave on a grid is a product of waves along its sides, so that
- * no cell needs a cosine of its own.
+ * The list's sums on a grid of places evenly apart, row by row: a wave there is a product of waves along
+ * its sides, so that no cell needs a cosine of its own.
  */
 export function sums({ cosines, sines }, beta, xs, ys) {
   const [y, root] = [cosines.length, Math.sqrt(beta)];
+  const [across, down] = [xs, ys].map(({ length }) => ({
+    cosines: new Float64Array(length),
+    sines: new Float64Array(length),
+  }));
   const found = new Float64Array(xs.length * ys.length);
   const [one, two] = [new Float64Array(xs.length), new Float64Array(xs.length)];
   for (let j = 0; j < y; j++) {
-    const scale = 1 / Math.sqrt(y);
+    wave(root * OMEGA[j][0], xs, across);
+    wave(root * OMEGA[j][1], ys, down);
+    const [a, b] = [cosines[j] / Math.sqrt(y), sines[j] / Math.sqrt(y)];
     for (let i = 0; i < xs.length; i++) {
-      const angle = root * OMEGA[j][0] * xs[i];
-      const [c, s] = [scale * Math.cos(angle), scale * Math.sin(angle)];
-      one[i] = cosines[j] * c + sines[j] * s;
-      two[i] = sines[j] * c - cosines[j] * s;
+      one[i] = a * across.cosines[i] + b * across.sines[i];
+      two[i] = b * across.cosines[i] - a * across.sines[i];
     }
     for (let k = 0; k < ys.length; k++) {
-      const angle = root * OMEGA[j][1] * ys[k];
-      const [c, s] = [Math.cos(angle), Math.sin(angle)];
+      const [c, s] = [down.cosines[k], down.sines[k]];
       for (let i = 0, p = k * xs.length; i < xs.length; i++, p++) found[p] += one[i] * c + two[i] * s;
     }
   }
@@ -218,21 +233,9 @@ class FixedSize extends Explorable {
     const heads = captions.map((text) => node("p", { class: "small" }, text));
     const plots = this.sides.map(({ plot }, i) => node("div", {}, heads[i], plot));
     life.ui.stage.append(node("div", { class: "board" }, ...plots));
-    this.pegs = Array.from({ length: MOST }, (_, i) => this.peg(i));
-    this.sides[0].over.append(...this.pegs.map((peg) => peg.root));
-  }
-
-  peg(i) {
-    const { now } = this;
-    return grip({
-      ...{ kind: "memory", label: `Memory ${i + 1}: arrow keys move it`, radius: 6 },
-      ...{ plane: this.plane, over: this.sides[0].over },
-      at: () => now.m[i],
-      put: (spot) => {
-        now.m[i] = spot;
-        this.turn();
-      },
-    });
+    const numbers = Array.from({ length: MOST }, (_, i) => String(i + 1));
+    const { over } = this.sides[0];
+    this.pegs = memoryGrips(this, numbers, { plane: this.plane, over, text: "", radius: 6 });
   }
 
   /** The list grows to its length. */

@@ -117,17 +117,22 @@ function cutSquare(corner, i, j) {
   return cuts.length === 8 ? [cuts.slice(0, 4), cuts.slice(4)] : [cuts];
 }
 
-/** Stroke the contours of a field at some levels over a pen of w by h. */
-export function contours(context, grid, levels, { w, h }) {
+/** The contours of a field at some levels, over a picture of w by h, as one path. */
+export function contourPath(grid, levels, { w, h }) {
   const [sx, sy] = [w / grid.nx, h / grid.ny];
-  context.beginPath();
+  const path = new Path2D();
   for (const level of levels) {
     for (const [x0, y0, x1, y1] of contour(grid, level)) {
-      context.moveTo((x0 + 0.5) * sx, (y0 + 0.5) * sy);
-      context.lineTo((x1 + 0.5) * sx, (y1 + 0.5) * sy);
+      path.moveTo((x0 + 0.5) * sx, (y0 + 0.5) * sy);
+      path.lineTo((x1 + 0.5) * sx, (y1 + 0.5) * sy);
     }
   }
-  context.stroke();
+  return path;
+}
+
+/** Stroke the contours of a field at some levels over a pen of w by h. */
+export function contours(context, grid, levels, size) {
+  context.stroke(contourPath(grid, levels, size));
 }
 
 /**
@@ -168,4 +173,22 @@ export function grip({ plane, over, at, put, within = plane, digits = 3, nudged 
     nudged();
   };
   return point({ ...rest, range: [x0, x1], carry: (event) => to(plane.at(event, over)), nudge });
+}
+
+/** A grip for each memory `now.m[i]` of a view, in front of the picture `over`; a move turns the settings. */
+export function memoryGrips(view, names, { over, ...rest }) {
+  const { now } = view;
+  return [...names].map((name, i) => {
+    const made = grip({
+      ...{ kind: "memory", label: `Memory ${name}: arrow keys move it`, text: name, over },
+      at: () => now.m[i],
+      put: (spot) => {
+        now.m[i] = spot;
+        view.turn();
+      },
+      ...rest,
+    });
+    over.append(made.root);
+    return made;
+  });
 }

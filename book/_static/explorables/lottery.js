@@ -11,7 +11,7 @@ import {
   random,
   svg,
 } from "./common.js";
-import { Plane, grip } from "./landscape.js";
+import { Plane, memoryGrips } from "./landscape.js";
 import { Explorable, explorable } from "./life.js";
 
 // The lottery. It must teach: a sample ends at the memory that is nearest to its first noise, and
@@ -216,7 +216,7 @@ class Lottery extends Explorable {
     this.border = svg("path", { class: "border" });
     this.over = svg("svg", {}, this.border);
     this.plot = node("div", { class: "plot" }, this.land, this.over);
-    this.pegs = START.map((_, i) => this.peg(i));
+    this.pegs = memoryGrips(this, NAMES, { plane: this.plane, over: this.over });
     const bars = node("div", { class: "bars", "aria-hidden": "true" });
     this.rows = START.map((_, i) => {
       const [bar, share] = [node("i"), node("em")];
@@ -225,21 +225,6 @@ class Lottery extends Explorable {
     });
     const side = node("div", {}, node("p", { class: "small" }, "Where 4 000 samples end"), bars);
     life.ui.stage.append(node("div", { class: "board" }, this.plot, side));
-  }
-
-  peg(i) {
-    const { now } = this;
-    const made = grip({
-      ...{ kind: "memory", label: `Memory ${NAMES[i]}: arrow keys move it`, text: NAMES[i] },
-      ...{ plane: this.plane, over: this.over },
-      at: () => now.m[i],
-      put: (spot) => {
-        now.m[i] = spot;
-        this.turn();
-      },
-    });
-    this.over.append(made.root);
-    return made;
   }
 
   /** Every dot at its start. */

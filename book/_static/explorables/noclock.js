@@ -16,6 +16,7 @@ const STARTS = 40;
 const BRIEF = 3; // milliseconds of walking a frame, while a hand waits
 const WIDE = 2.2;
 const NODES = 24; // of a panel of gamma
+const FEW = 12; // for the arrows that are drawn: less than a pixel off
 const FLOOR = 1e-3; // the least noise that is looked at
 const INITIAL = {
   data: "circle",
@@ -53,8 +54,8 @@ export const DATA = {
 };
 
 /** The places of gamma, each with its c: a corner and a straight line, or a quarter of a cosine. */
-export function gammas({ field, corner }) {
-  const nodes = quadrature({ n: NODES, floor: FLOOR, a: corner, scale: C0 });
+export function gammas({ field, corner }, n = NODES) {
+  const nodes = quadrature({ n, floor: FLOOR, a: corner, scale: C0 });
   if (field === "corner") return nodes;
   return nodes.map((at) => ({ ...at, c: C0 * Math.cos((Math.PI * at.gamma) / 2) }));
 }
@@ -74,10 +75,10 @@ export function slope([x, y], points) {
 }
 
 /** The field of some settings, as a function of the place; uphill. */
-export function fieldOf(settings) {
+export function fieldOf(settings, n = NODES) {
   const points = DATA[settings.data];
   if (settings.field === "slope") return (z) => slope(z, points);
-  const best = bestFieldOf(points, gammas(settings));
+  const best = bestFieldOf(points, gammas(settings, n));
   return (z) => best(z).field;
 }
 
@@ -247,7 +248,8 @@ class NoClock extends Explorable {
     if (this.arrows) return this.arrows;
     const { xs, ys } = this.plane.cells(15, 15);
     const places = [...ys].flatMap((y) => [...xs].map((x) => [x, y]));
-    this.arrows = places.map((z) => [z, this.arrow(z)]);
+    const drawn = fieldOf(this.now, FEW);
+    this.arrows = places.map((z) => [z, drawn(z)]);
     return this.arrows;
   }
 

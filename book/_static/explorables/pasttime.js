@@ -1,5 +1,5 @@
 import { clamp, colours, nice, node, numberFrom, numbersFrom, pen, push, random, svg } from "./common.js";
-import { Plane, grip } from "./landscape.js";
+import { Plane, memoryGrips } from "./landscape.js";
 import { Explorable, explorable } from "./life.js";
 
 // Past the end of time. It must teach: a sampler is a memory that cools; when its clock stops it rests as
@@ -230,23 +230,9 @@ class PastTime extends Explorable {
     );
     this.marks = START.map(() => svg("circle", { class: "mark", r: 5 }));
     this.left.over.append(...this.marks);
-    this.pegs = START.map((_, i) => this.peg(i));
+    const { plane, over } = this.right;
+    this.pegs = memoryGrips(this, NAMES, { plane, over, within: REACH, radius: 8 });
     this.ui.stage.append(node("div", { class: "boards" }, this.left.root, this.right.root));
-  }
-
-  peg(i) {
-    const { now, right } = this;
-    const made = grip({
-      ...{ kind: "memory", label: `Memory ${NAMES[i]}: arrow keys move it`, text: NAMES[i], radius: 8 },
-      ...{ plane: right.plane, over: right.over, within: REACH },
-      at: () => now.m[i],
-      put: (spot) => {
-        now.m[i] = spot;
-        this.turn();
-      },
-    });
-    right.over.append(made.root);
-    return made;
   }
 
   compute() {

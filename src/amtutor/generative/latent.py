@@ -331,7 +331,7 @@ def to_pictures(x: Tensor) -> Tensor:
 def rms_norm(z: Tensor, *, eps: float = 1e-6) -> Tensor:
     r"""Bring codes to the shell of radius :math:`\sqrt d`: :math:`z / \sqrt{\mathrm{mean}(z^2)}`.
 
-    There is no gain: EM A.3 wants the codes "within a certain scale", and a learnt gain would be
+    There is no gain: EM A.3 wants the codes "within a certain scale", and a learned gain would be
     free to leave it.
 
     >>> rms_norm(torch.tensor([3.0, -3.0]))
