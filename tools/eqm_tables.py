@@ -13,7 +13,8 @@ Each run goes into the table by what its settings are; runs measured before stay
   digits: the share that our own classifier names as asked, guided and not);
 - fresh samples at that sum: photographs fd-c10, precision, recall; digits, guided, the share named
   and copies;
-- the asymmetry of the Jacobian, by random probes, at noisy pictures.
+- the asymmetry of the Jacobian, by random probes, at noisy pictures;
+- where training left the stiffness, if the field has one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amtutor import _weights
+from amtutor._files import write_whole
 from amtutor.evaluate import features, nearest
 from amtutor.evaluate.fidelity import compare, frechet
 from amtutor.generative import fields, trained_fields
@@ -179,6 +181,12 @@ def place_of(run: Run) -> tuple[str, ...]:
     return ("cifar", key)
 
 
+def left(field: nn.Module) -> dict[str, float]:
+    """The stiffness of a bowl as training left it."""
+    stiffness = getattr(field, "stiffness", None)
+    return {} if stiffness is None else {"stiffness": float(stiffness)}
+
+
 def measured(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> dict[str, Any]:
     """Of open questions the curve, of all others everything."""
     if run.config.pictures == "mnist":
@@ -229,6 +237,11 @@ def ship(run: Run, field: nn.Module) -> nn.Module:
     return trained_fields.load(stem)
 
 
+def read(table: Path) -> dict[str, Any]:
+    """What was found so far."""
+    return json.loads(table.read_text("utf-8")) if table.exists() else {}
+
+
 def main() -> None:
     """Measure, and add to what is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -243,14 +256,15 @@ def main() -> None:
         field = run.model().eval().requires_grad_(False)
         if given.ship:
             field = ship(run, field)
-        tables = json.loads(table.read_text("utf-8")) if table.exists() else {}
-        pictures = dict(np.load(album)) if album.exists() else {}
-        if given.curve and "fd_c10" in kept(tables, run):
+        if given.curve and "fd_c10" in kept(read(table), run):
             parser.error(f"{folder}: its samples were measured before, --curve would lose them")
-        found = {"curve": curve(run)} if given.curve else measured(run, field, pictures)
-        put(tables, run, found, sum(p.numel() for p in field.parameters()))
-        table.write_text(json.dumps(_round(tables), indent=1, sort_keys=True) + "\n", "utf-8")
-        np.savez_compressed(album, **pictures)
+        new: dict[str, np.ndarray] = {}
+        found = {"curve": curve(run)} if given.curve else measured(run, field, new)
+        # Minutes have passed: what others wrote meanwhile stays.
+        tables = read(table)
+        put(tables, run, found | left(field), sum(p.numel() for p in field.parameters()))
+        write_whole(table, json.dumps(_round(tables), indent=1, sort_keys=True) + "\n")
+        np.savez_compressed(album, **(dict(np.load(album)) if album.exists() else {}) | new)
         print(folder, json.dumps(_round({k: v for k, v in found.items() if k != "curve"})))
 
 
