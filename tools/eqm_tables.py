@@ -20,6 +20,7 @@ Each run goes into the table by what its settings are; runs measured before stay
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shutil
 from pathlib import Path
@@ -46,6 +47,7 @@ FOLDER = RESULTS / "eqm-tables"
 STEP = 0.01  # of every walk: a hundred lead through the sum 1
 LOOKS = tuple(round(0.01 * k, 2) for k in (16, 20, 24, 28, 32, 36, 40, 46, 52, 60))
 SWEPT, COUNTED, REFERENCE = 250, 1000, 5000
+SHOWN = 10  # of the photographs that a field draws
 DIGITS, GUIDANCE = 500, 1.5  # the weight w of EQ's Table 3
 PROBES, PLACES = 8, (0.3, 0.6, 0.9)  # gammas at which the Jacobian is looked at
 QUESTIONS = ("mixed", "classes", "levels")
@@ -110,7 +112,7 @@ def photographs(run: Run, field: nn.Module, pictures: dict[str, np.ndarray]) -> 
     final = compare(extract, extract(end.numpy()), reference)
     columns = {"fd_c10": "fid", "precision": "precision", "recall": "recall"}
     depth = f"-depth{run.config.depth}" if place_of(run)[0] == "depth" else ""
-    pictures[f"{key_of(run)}{depth}-{run.config.seed}"] = end[:40].numpy()
+    pictures[f"{key_of(run)}{depth}-{run.config.seed}"] = end[:SHOWN].numpy()
     return {
         "curve": curve(run),
         "sweep": sweep,
@@ -264,7 +266,9 @@ def main() -> None:
         tables = read(table)
         put(tables, run, found | left(field), sum(p.numel() for p in field.parameters()))
         write_whole(table, json.dumps(_round(tables), indent=1, sort_keys=True) + "\n")
-        np.savez_compressed(album, **(dict(np.load(album)) if album.exists() else {}) | new)
+        bound = io.BytesIO()
+        np.savez_compressed(bound, **(dict(np.load(album)) if album.exists() else {}) | new)
+        write_whole(album, bound.getvalue())
         print(folder, json.dumps(_round({k: v for k, v in found.items() if k != "curve"})))
 
 

@@ -306,8 +306,8 @@ class Cells extends Explorable {
   }
 
   state() {
-    if (!this.found) this.seek(0); // settings have just changed, no step is taken yet
-    const { agreement, owners } = this.found;
+    // Where settings have just changed, nothing is found yet.
+    const { agreement, owners } = this.found ?? summary(this.ends, this.now.m);
     return { agreement, owners, steps: this.moment };
   }
 }
